@@ -1,0 +1,47 @@
+# One command each, the same for a newcomer and for CI. Everything is installed into .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench soak clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# pip older than 25.1 does not know --group, so it is brought up to date inside the environment first.
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[yaml]' --group test --group lint
+	@touch $(STAMP)
+
+setup: $(STAMP)  ## make .venv and install memstore and its tools into it
+
+demo: $(STAMP)  ## several processes write 50,000 realistic memories, which are read back and summed up
+	@$(BIN)/memstore demo
+
+test: $(STAMP)  ## every test
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+
+lint: $(STAMP)  ## ruff, mypy strict, and the floors
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP)  ## measure against a floor and the peers
+	@$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m pytest benchmarks
+
+soak: $(STAMP)  ## the crash tests for long: KILL_ROUNDS=5000 make soak
+	KILL_ROUNDS=$${KILL_ROUNDS:-2000} $(BIN)/python -m pytest tests/crash tests/property -p no:randomly
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache build dist

@@ -1,0 +1,74 @@
+"""Options, a scratch directory on a real disk, and the summary at the end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.measure import Publish
+from benchmarks.report import Report, machine_line, summary
+
+_reports = pytest.StashKey[list[Report]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("memstore")
+    group.addoption(
+        "--bench-dir", default=None, help="where to write; the temporary directory, unless that is no real disk"
+    )
+    group.addoption("--records", type=int, default=1_000_000, help="records of the growth benchmark (1000000)")
+    group.addoption("--rounds", type=int, default=5, help="interleaved rounds of each benchmark (5)")
+    group.addoption("--fill-records", type=int, default=400_000, help="records per round of fill_batch (400000)")
+    group.addoption(
+        "--corpus", default=None, help="a tree of real memories (a directory, or a .tar.zst of one) for import_tree"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_reports] = []
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How many interleaved rounds."""
+    return int(request.config.getoption("--rounds"))
+
+
+@pytest.fixture
+def scratch(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty directory on a real disk, gone afterwards."""
+    chosen = request.config.getoption("--bench-dir")
+    if chosen is not None:
+        os.makedirs(chosen, exist_ok=True)
+    base = os.path.abspath(chosen or tempfile.gettempdir())
+    if "tmpfs" in machine_line(base):
+        pytest.fail(f"{base} is in memory, where syncs cost nothing: choose a directory on a disk with --bench-dir")
+    directory = tempfile.mkdtemp(prefix="memstore-bench-", dir=base)
+    gc.collect()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def publish(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Publish:
+    """Print a report and keep it for the summary."""
+
+    def show(report: Report) -> None:
+        request.config.stash[_reports].append(report)
+        with capsys.disabled():
+            print(f"\n\n{report.text()}")
+
+    return show
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reports = config.stash[_reports]
+    if reports:
+        terminalreporter.section("targets")
+        terminalreporter.write_line(machine_line(reports[0].directory))
+        terminalreporter.write_line(summary(reports))

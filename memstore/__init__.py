@@ -1,0 +1,52 @@
+"""memstore: the memory engine for AI agents. Plain files, many processes, durable when acknowledged."""
+
+from memstore.agent import AgentMemory
+from memstore.aio import AsyncAgentMemory, AsyncMemStore
+from memstore.config import Settings
+from memstore.errors import (
+    ConfigError,
+    CorruptionError,
+    InvalidRecordError,
+    LockedError,
+    MemstoreError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageError,
+    StorageFullError,
+    StoreClosedError,
+    UnsupportedError,
+    UsageError,
+    VersionError,
+    WriterBrokenError,
+)
+from memstore.record import Importance, InputPart, MemoryRecord, MemoryType, Relationships, ResponsePart
+from memstore.store import MemStore
+
+__version__ = "0.1.0"
+__all__ = [
+    "AgentMemory",
+    "AsyncAgentMemory",
+    "AsyncMemStore",
+    "ConfigError",
+    "CorruptionError",
+    "Importance",
+    "InputPart",
+    "InvalidRecordError",
+    "LockedError",
+    "MemStore",
+    "MemoryRecord",
+    "MemoryType",
+    "MemstoreError",
+    "NotFoundError",
+    "ReadOnlyError",
+    "Relationships",
+    "ResponsePart",
+    "Settings",
+    "StorageError",
+    "StorageFullError",
+    "StoreClosedError",
+    "UnsupportedError",
+    "UsageError",
+    "VersionError",
+    "WriterBrokenError",
+]

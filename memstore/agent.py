@@ -1,0 +1,181 @@
+"""AgentMemory: one agent's view of a store; it reaches no other agent's records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypedDict, Unpack
+
+from memstore.engine.engine import Engine
+from memstore.engine.record_reader import OnDamage
+from memstore.errors import UsageError
+from memstore.filters import ImportanceArgument, RecordFilter, TimeArgument, TypeArgument, build_filter
+from memstore.ids import check_agent_id, parse_id
+from memstore.record import MemoryRecord, decode_record
+from memstore.writing import append_batch, append_one, own_records, record_fields
+
+
+class Filters(TypedDict, total=False):
+    """Which records a read wants; all given ones must hold.
+
+    Attributes:
+        memory_type: one or several types.
+        importance: one or several importances, exactly.
+        min_importance: at least this one.
+        tags: any of these.
+        tags_all: all of these.
+        since: from this time on: a datetime, ISO 8601 text, or an age like ``"7d"``.
+        until: before this time.
+        session: ``context["session_id"]``.
+        context: keys of ``context`` and their values.
+    """
+
+    memory_type: TypeArgument | None
+    importance: ImportanceArgument | None
+    min_importance: str | None
+    tags: str | Iterable[str] | None
+    tags_all: str | Iterable[str] | None
+    since: TimeArgument | None
+    until: TimeArgument | None
+    session: str | None
+    context: Mapping[str, Any] | None
+
+
+class AppendFields(TypedDict, total=False):
+    """What one record holds; all of it optional.
+
+    Attributes:
+        input: what was asked: text, or ``{content, source, context_id}``.
+        response: what was answered: text, or ``{content, success, confidence, processing_time_ms}``.
+        content: free JSON.
+        memory_type: one of `memstore.MemoryType`; INTERACTION unless given.
+        importance: one of `memstore.Importance`; MEDIUM unless given.
+        tags: short labels.
+        context: free JSON by key.
+        session: shorthand for ``context["session_id"]``.
+        parent: memory id of the record this one follows from.
+        related: memory ids.
+        metadata: about the record; ``retention_days`` is a number.
+        timestamp: when it happened: a datetime, ISO 8601 text or an age; now unless given.
+        timestamp_local: the agent's own local time, kept as text.
+        source_id: the id it had elsewhere: the record is then stored once, however often it is appended.
+    """
+
+    input: Any
+    response: Any
+    content: Any
+    memory_type: str | None
+    importance: str | None
+    tags: Iterable[str] | None
+    context: Mapping[str, Any] | None
+    session: str | None
+    parent: str | None
+    related: Iterable[str] | None
+    metadata: Mapping[str, Any] | None
+    timestamp: Any
+    timestamp_local: str | None
+    source_id: str | None
+
+
+class AgentMemory:
+    """Made by ``MemStore.agent``; cheap, thread-safe, valid until its store is closed.
+
+    Attributes:
+        agent_id: whose records it reaches.
+    """
+
+    __slots__ = ("_engine", "agent_id")
+
+    def __init__(self, engine: Engine, agent_id: str) -> None:
+        self._engine = engine
+        self.agent_id = check_agent_id(agent_id)
+
+    def append(self, **fields: Unpack[AppendFields]) -> str:
+        """Remember one thing; see `AppendFields`.
+
+        Returns:
+            Its memory id, once the record is durable.
+
+        Raises:
+            InvalidRecordError: a field is refused; nothing was written.
+            StorageFullError: no space; nothing was written.
+            WriterBrokenError: a sync failed; whether it was written is unknown.
+            ReadOnlyError, StoreClosedError: the store does not take appends.
+        """
+        return append_one(self._engine, record_fields(self.agent_id, **fields))
+
+    def append_many(self, records: Iterable[MemoryRecord | Mapping[str, Any]]) -> list[str]:
+        """Remember several things as one batch: all of them are stored, or none.
+
+        Args:
+            records: `MemoryRecord` or plain dicts, without ``agent_id`` or with this agent's.
+
+        Returns:
+            Their memory ids in order, once the batch is durable.
+
+        Raises:
+            InvalidRecordError: says which record is refused; nothing was written.
+            UsageError: the batch is over ``batch_bytes_max``.
+        """
+        return append_batch(self._engine, own_records(self.agent_id, records)).ids
+
+    def get(self, memory_id: str) -> MemoryRecord | None:
+        """One record by its id; None where there is none or it is another agent's.
+
+        Raises:
+            UsageError: no id of this form.
+            CorruptionError: the part of a file that would hold it is damaged.
+        """
+        self._engine.check_open()
+        if parse_id(memory_id).agent_id != self.agent_id:
+            return None
+        line = self._engine.reader.get_line(memory_id)
+        return None if line is None else decode_record(line)
+
+    def recent(
+        self, limit: int = 20, *, on_damage: OnDamage = "raise", **filters: Unpack[Filters]
+    ) -> list[MemoryRecord]:
+        """The newest records that match, newest first; see `Filters`.
+
+        Args:
+            limit: at most so many.
+            on_damage: ``raise`` a `CorruptionError`, or ``skip`` what is damaged and log it.
+            filters: which records.
+        """
+        return self._engine.reader.recent(self.agent_id, limit, self._filter(filters), on_damage=on_damage)
+
+    def range(
+        self, *, newest_first: bool = False, on_damage: OnDamage = "raise", **filters: Unpack[Filters]
+    ) -> Iterator[MemoryRecord]:
+        """Records that match, streamed in time order, oldest first unless asked otherwise; see `Filters`.
+
+        Holds no more than a bounded window in memory, and follows files that are moved meanwhile.
+        """
+        found = self._engine.reader.lines(
+            self.agent_id, self._filter(filters), newest_first=newest_first, on_damage=on_damage
+        )
+        return (record or decode_record(line) for line, record in found)
+
+    def lines(
+        self, *, newest_first: bool = False, on_damage: OnDamage = "raise", **filters: Unpack[Filters]
+    ) -> Iterator[bytes]:
+        """Like `range`, but the stored JSON lines, byte for byte, without line breaks."""
+        found = self._engine.reader.lines(
+            self.agent_id, self._filter(filters), newest_first=newest_first, on_damage=on_damage
+        )
+        return (line for line, _ in found)
+
+    def count(self, *, on_damage: OnDamage = "raise", **filters: Unpack[Filters]) -> int:
+        """How many records match; see `Filters`. Without filters but times, nothing is read but the index."""
+        return self._engine.reader.count(self.agent_id, self._filter(filters), on_damage=on_damage)
+
+    def stats(self) -> dict[str, Any]:
+        """``agent, records, bytes, first, last, by_type, by_importance``; reads all of the agent's records once."""
+        self._engine.check_open()
+        return self._engine.reader.agent_stats(self.agent_id)
+
+    def _filter(self, filters: Filters) -> RecordFilter:
+        self._engine.check_open()
+        try:
+            return build_filter(now_us=self._engine.clock.now_us(), **filters)
+        except TypeError as error:
+            raise UsageError(f"no such filter: {error}; there are {', '.join(Filters.__annotations__)}") from error

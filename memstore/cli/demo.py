@@ -1,0 +1,83 @@
+"""``memstore demo``: a store of made-up memories, written by several processes, read back, checked and summed up."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import tempfile
+from typing import Any
+
+from memstore.cli.arguments import add_command, positive
+from memstore.cli.opening import note
+from memstore.cli.output import Output
+from memstore.cli.progress import progress_bar
+from memstore.cli.render import print_document
+from memstore.clock import WallClock
+from memstore.errors import UsageError
+
+_DESCRIPTION = """\
+Write made-up but realistic agent memories with several processes, read them back, check every count, and sum up speed
+and size. The store lies in a temporary directory that is removed at the end, unless --keep or --root says otherwise.
+MEMSTORE_ROOT is not looked at: a demo never writes into a store that is in use."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands, "demo", run, "see it work: write, read back and check 50,000 memories", description=_DESCRIPTION
+    )
+    parser.add_argument("--agents", type=positive, default=100, metavar="N", help="default: 100")
+    parser.add_argument(
+        "--days", type=positive, default=60, metavar="N", help="spread over so many days before now; default: 60"
+    )
+    parser.add_argument("--records", type=positive, default=50_000, metavar="N", help="default: 50000, about 250 MB")
+    parser.add_argument("--processes", type=positive, default=3, metavar="N", help="writer processes; default: 3")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="same seed, same memories; default: 1")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary directory")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write, read back, sum up."""
+    if args.records < args.agents:
+        raise UsageError(f"--records {args.records} is less than one for each of --agents {args.agents}")
+    out = Output.of(args)
+    root = args.root
+    if root is None:
+        directory = tempfile.mkdtemp(prefix="memstore-demo-")
+        try:
+            _demo(args, os.path.join(directory, "store"), out, kept=args.keep)
+        finally:
+            if not args.keep:
+                shutil.rmtree(directory, ignore_errors=True)
+        return 0
+    if os.path.lexists(root) and not (os.path.isdir(root) and not os.listdir(root)):
+        raise UsageError(
+            f"{root} is there already: a demo starts from nothing; name another directory or remove this one"
+        )
+    _demo(args, root, out, kept=True)
+    return 0
+
+
+def _demo(args: argparse.Namespace, root: str, out: Output, *, kept: bool) -> None:
+    # Only here: starting processes and drawing tables take time to import.
+    from memstore.cli.demo_summary import print_summary, summary
+    from memstore.demo.fleet import write_with_processes
+    from memstore.demo.generator import Plan
+    from memstore.demo.survey import survey
+
+    plan = Plan(seed=args.seed, agents=args.agents, records=args.records, days=args.days, now_us=WallClock().now_us())
+    durability = args.durability or "fsync"
+    note(f"writing {plan.records:,} memories of {plan.agents:,} agents with {args.processes} processes to {root}")
+    with progress_bar("writing") as report:
+        reports = write_with_processes(root, plan, processes=args.processes, durability=durability, progress=report)
+    note("merging, reading back and checking every record")
+    with progress_bar("reading") as report:
+        findings = survey(root, plan, reports, progress=report)
+    found = summary(plan, reports, findings, root=root, durability=durability)
+    if args.output in ("json", "ndjson"):
+        print_document(out, found)
+    else:
+        print_summary(out, found, command=f"memstore --root {shlex.quote(root)}" if kept else None)
+    out.flush()

@@ -1,0 +1,128 @@
+"""The command line: parse, call, map errors to exit codes.
+
+Data goes to standard output, everything else to standard error. An error is one line there: what happened, and what
+to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from memstore.cli import (
+    agents,
+    append,
+    completion,
+    config,
+    demo,
+    drain,
+    export,
+    get,
+    import_,
+    range,  # noqa: A004 - the command's name; the builtin is not used here
+    recent,
+    shards,
+    stats,
+)
+from memstore.cli.arguments import HELP_FORMAT, Parser, add_globals
+from memstore.cli.exit_codes import BUG, OK, exit_code
+from memstore.cli.render import safe_text
+
+_COMMANDS = (append, get, recent, range, agents, stats, import_, export, config, shards, drain, demo, completion)
+_DESCRIPTION = """\
+The memory engine for AI agents: durable, many-process, plain files.
+
+  memstore --root DIR append --agent bot --input "Analyze the market" --response "Three clusters ..."
+  memstore --root DIR recent --agent bot
+  memstore demo"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; ``sys.argv[1:]`` unless given.
+
+    Returns:
+        The exit code, as docs/CLI.md lists them.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _run(arguments)
+    except SystemExit as stop:  # argparse after --help and --version
+        return stop.code if isinstance(stop.code, int) else OK
+    except BaseException as error:  # noqa: BLE001 - every error gets its number, ours too
+        code = exit_code(error)
+        with contextlib.suppress(OSError):  # standard error may be closed as well
+            _explain(error, code, debug="--debug" in arguments)
+        if isinstance(error, OSError):
+            _discard_output()
+        return code
+
+
+def _run(arguments: list[str]) -> int:
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if not hasattr(args, "run"):
+        parser.error("no command is given")
+    args.parser = parser
+    code: int = args.run(args)
+    sys.stdout.flush()
+    return code
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(prog="memstore", description=_DESCRIPTION, formatter_class=HELP_FORMAT)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    add_globals(parser, default=None)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: reading package metadata costs as much as starting."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import importlib.metadata
+
+        try:
+            version = importlib.metadata.version("memstore")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"memstore {version}")
+        parser.exit()
+
+
+def _explain(error: BaseException, code: int, *, debug: bool) -> None:
+    """One line on standard error; a closed pipe is no event."""
+    if isinstance(error, BrokenPipeError):
+        return
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
+        message = "interrupted; what was acknowledged is stored"
+    elif code == BUG:
+        hint = "" if debug else "; run it again with --debug for the traceback, and report it"
+        message = f"a bug of memstore: {type(error).__name__}: {error}{hint}"
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        message = f"{place}{error.strerror or error}; check the file or device and try again"
+    else:
+        message = str(error)
+    print(f"memstore: {safe_text(' '.join(message.split()))}", file=sys.stderr)
+
+
+def _discard_output() -> None:
+    """Point standard output nowhere, so that the interpreter's last flush does not fail on the same error again."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,274 @@
+"""One process's engine of one store: everything below the face, put together.
+
+Opening reads STORE.json and the names in ``lanes/``, whatever the size of the store. The committer and the
+maintenance thread start with the first append; a process that only reads has neither.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import weakref
+
+from memstore.clock import Clock
+from memstore.config import Settings
+from memstore.engine.appender import Appender
+from memstore.engine.batch import Batch
+from memstore.engine.catalog import Catalog, create_store
+from memstore.engine.committer import Committer
+from memstore.engine.inventory import Inventory
+from memstore.engine.lane_set import LaneSet
+from memstore.engine.maintenance import DrainReport, Maintenance
+from memstore.engine.merge import Merger
+from memstore.engine.rebalance import Rebalancer
+from memstore.engine.record_reader import RecordReader
+from memstore.engine.stamper import Stamper
+from memstore.engine.view import ViewBuilder
+from memstore.errors import NotFoundError, ReadOnlyError, StorageError, StoreClosedError, UnsupportedError, UsageError
+from memstore.format.names import STORE_FILE, StorePaths
+from memstore.fs.atomic import TEMPORARY_PREFIX
+from memstore.fs.handles import ReadHandles
+from memstore.fs.storage import Storage
+from memstore.manifest.cache import ManifestCache
+from memstore.metrics import Metrics
+from memstore.wal.lane import LaneWriter, create_lane
+
+_log = logging.getLogger(__name__)
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "smb2",
+        "9p",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "afs",
+        "ncpfs",
+        "beegfs",
+        "virtiofs",
+    }
+)
+"""Where locks and syncs cannot be trusted. FUSE file systems are refused too, by their ``fuse`` prefix."""
+
+_BEGUN_STORE = frozenset({"locks", "lanes", "memory", "ballast"})
+"""What a creator that was killed may have left, beside temporary files: STORE.json comes last."""
+
+
+class Engine:
+    """Thread-safe; survives fork (the child opens its own lane)."""
+
+    def __init__(
+        self, storage: Storage, root: str, *, settings: Settings, clock: Clock, read_only: bool, create: bool
+    ) -> None:
+        self.storage = storage
+        self.paths = StorePaths(root)
+        self.settings = settings
+        self.clock = clock
+        self.read_only = read_only
+        self.metrics = Metrics()
+        self._closed = False
+        self._start_lock = threading.Lock()
+        self._prepare(create=create and not read_only)
+        self.catalog = Catalog(storage, self.paths)
+        reading = settings.reading
+        self.handles = ReadHandles(storage, files_max=reading.open_files_max)
+        self.manifests = ManifestCache(storage, bytes_max=reading.manifest_index_bytes_max)
+        self.lanes = LaneSet(
+            storage, self.paths, index_bytes_max=reading.lane_index_bytes_max, known_end=self._known_end
+        )
+        self.builder = ViewBuilder(
+            storage, catalog=self.catalog, lanes=self.lanes, manifests=self.manifests, handles=self.handles
+        )
+        self.reader = RecordReader(
+            builder=self.builder, clock=clock, caching=settings.storage.caching, metrics=self.metrics
+        )
+        self.inventory = Inventory(storage, self.paths, catalog=self.catalog, lanes=self.lanes, builder=self.builder)
+        self.rebalancer = Rebalancer(
+            storage, self.paths, catalog=self.catalog, manifests=self.manifests, handles=self.handles
+        )
+        self.stamper = Stamper(clock, self.catalog.take_writer_number)
+        self.appender = Appender(
+            stamper=self.stamper,
+            existing=self.reader.existing,
+            record_bytes_max=settings.storage.record_bytes_max,
+            batch_bytes_max=settings.writing.batch_bytes_max,
+        )
+        merger = Merger(
+            storage,
+            self.paths,
+            clock=clock,
+            catalog=self.catalog,
+            manifests=self.manifests,
+            metrics=self.metrics,
+            run_bytes_max=settings.merging.run_bytes_max,
+            file_syncs_max=settings.merging.file_syncs_max,
+        )
+        self.maintenance = Maintenance(
+            storage,
+            self.paths,
+            clock=clock,
+            catalog=self.catalog,
+            merger=merger,
+            metrics=self.metrics,
+            writing=settings.writing,
+            merging=settings.merging,
+            ballast_bytes=settings.storage.ballast_bytes,
+        )
+        self._committer: Committer | None = None
+        _engines.add(self)
+
+    def submit(self, batch: Batch, *, wait_for_room: bool) -> None:
+        """Hand a batch to the committer, starting it at the first one."""
+        committer = self._committer or self._start()
+        committer.submit(batch, wait_for_room=wait_for_room)
+
+    @property
+    def congested(self) -> bool:
+        """Whether appenders should wait before they submit more."""
+        return self._committer is not None and self._committer.full
+
+    def wait_for_room(self) -> None:
+        """Hold the calling thread until so little is pending that another batch may be submitted."""
+        if self._committer is not None:
+            self._committer.wait_for_room()
+
+    def check_open(self) -> None:
+        """Raises: StoreClosedError: it was closed."""
+        if self._closed:
+            raise StoreClosedError(f"{self.paths.root}: the store is closed; open it again")
+
+    def check_writable(self) -> None:
+        """Raises: StoreClosedError, ReadOnlyError."""
+        self.check_open()
+        if self.read_only:
+            raise ReadOnlyError(f"{self.paths.root}: the store was opened read-only")
+
+    def drain(self, *, timeout_s: float) -> DrainReport:
+        """Seal and merge every lane there is."""
+        self.check_writable()
+        return self.maintenance.drain(self._committer, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Write what is pending, seal, merge if nobody else is at it, let go of everything. Idempotent."""
+        with self._start_lock:
+            if self._closed:
+                return
+            self._closed = True
+            committer = self._committer
+        if committer is not None:
+            committer.close()
+            self.maintenance.close(committer)
+        self.reader.clear_caches()
+        self.handles.clear()
+        self.lanes.forget()
+        self.manifests.clear()
+
+    def _start(self) -> Committer:
+        with self._start_lock:
+            self.check_open()
+            if self._committer is None:
+                committer = Committer(
+                    clock=self.clock,
+                    settings=self.settings.writing,
+                    new_lane=self._new_lane,
+                    retire_lane=self.maintenance.retire,
+                    metrics=self.metrics,
+                )
+                self.maintenance.start(committer)
+                self._committer = committer
+            return self._committer
+
+    def _new_lane(self) -> LaneWriter:
+        self.maintenance.make_room()
+        return create_lane(
+            self.storage,
+            self.paths,
+            store_id=self.catalog.state.store.id,
+            writer_number=self.stamper.writer_number,
+            token=secrets.token_hex(16),
+            at_us=self.clock.now_us(),
+            durable=self.settings.storage.durability == "fsync",
+            created_s=self.clock.monotonic_s(),
+        )
+
+    def _known_end(self, path: str) -> int | None:
+        committer = self._committer
+        return None if committer is None else committer.known_end(path)
+
+    def _prepare(self, *, create: bool) -> None:
+        """See that the root can be a store's, and lay one out where it may."""
+        root, storage = self.paths.root, self.storage
+        self.check_file_system(root)
+        if storage.identify(self.paths.store_file) is None:
+            self._check_vacant()
+            if not create:
+                raise NotFoundError(
+                    f"{root} holds no store; open it without read_only and with create=True to make one"
+                )
+            sharding = self.settings.storage
+            for volume in sharding.volumes:
+                self.check_file_system(volume)
+            create_store(
+                storage,
+                self.paths,
+                clock=self.clock,
+                shards=sharding.shards,
+                volumes=[os.path.abspath(v) for v in sharding.volumes],
+                ballast_bytes=sharding.ballast_bytes,
+            )
+        if not self.read_only and not storage.is_writable(root):
+            raise StorageError(f"{root} is not writable for this user; fix its permissions or open it read-only")
+
+    def check_file_system(self, root: str) -> None:
+        """Raises: UnsupportedError: a network file system, unless the settings force it."""
+        if not self.settings.storage.allow_network_file_system:
+            kind = self.storage.file_system_type(root)
+            if kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse"):
+                raise UnsupportedError(
+                    f"{root} lies on {kind}: locks and syncs cannot be trusted there. Put it on a local disk, or "
+                    "set storage.allow_network_file_system = true and accept that records may be lost"
+                )
+
+    def _check_vacant(self) -> None:
+        """Raises: UsageError: something that is no store stands at the root."""
+        root = self.paths.root
+        if self.storage.identify(root) is None:
+            return
+        try:
+            names = {e.name for e in self.storage.list_directory(root)}
+        except StorageError as error:
+            raise UsageError(f"{root} is a file or cannot be listed; a store is a directory") from error
+        if STORE_FILE in names:
+            return  # another process has made it since it was looked for
+        if any(name not in _BEGUN_STORE and not name.startswith(TEMPORARY_PREFIX) for name in names):
+            raise UsageError(f"{root} is not empty and holds no store; give a new or empty directory")
+
+    def _after_fork_in_child(self) -> None:
+        """The parent's lane, threads, pending batches and writer number stay the parent's; locks may have been held."""
+        self._start_lock = threading.Lock()
+        self._committer = None
+        self.metrics.reset_lock()
+        self.catalog.reset_lock()
+        self.stamper.forget()
+        self.maintenance.forget()
+        self.lanes.reset_lock()
+        self.manifests.clear()
+        self.handles.clear()
+        self.reader.clear_caches()
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _reset_engines_in_child() -> None:
+    for engine in list(_engines):
+        engine._after_fork_in_child()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_reset_engines_in_child)

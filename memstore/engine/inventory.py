@@ -1,0 +1,147 @@
+"""What a store holds, gathered by walking it: for ``stats`` and ``shards``, not for reads."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from memstore.engine.catalog import Catalog, CatalogState, check_shard_is_there
+from memstore.engine.lane_set import LaneSet
+from memstore.engine.view import ViewBuilder
+from memstore.format.manifest import decode_manifest_line
+from memstore.format.names import MANIFEST, StorePaths, shard_name
+from memstore.fs.storage import Storage
+from memstore.ids import directory_agent
+from memstore.wal.scan import LineWindow
+
+HEAVIEST_AGENTS = 5
+
+
+class Inventory:
+    """Thread-safe; everything is read anew at each call."""
+
+    def __init__(
+        self, storage: Storage, paths: StorePaths, *, catalog: Catalog, lanes: LaneSet, builder: ViewBuilder
+    ) -> None:
+        self._storage = storage
+        self._paths = paths
+        self._catalog = catalog
+        self._lanes = lanes
+        self._builder = builder
+
+    def agents(self) -> list[str]:
+        """Ids of all agents that have a record, sorted."""
+        # Lanes first: an agent that is merged meanwhile is then seen in its shard.
+        found: set[str] = set()
+        for lane in self._lanes.refresh():
+            found |= lane.agents()
+        state = self._catalog.reload()
+        for path in state.shard_paths.values():
+            for name in self._agent_directories(path):
+                agent = self._agent_of(path, name)
+                if agent is not None:
+                    found.add(agent)
+        return sorted(found)
+
+    def records(self) -> int:
+        """Records in the store."""
+        total = 0
+        for agent in self.agents():
+            snapshot = self._builder.snapshot(agent)
+            total += sum(piece.records for pieces in snapshot.slices.values() for piece in pieces)
+            total += snapshot.manifest.records() if snapshot.manifest is not None else 0
+        return total
+
+    def bytes_on_disk(self) -> int:
+        """Sum of the sizes of all files below the root and the shards on other volumes."""
+        state = self._catalog.reload()
+        outside = [path for path in state.shard_paths.values() if not path.startswith(self._paths.root + os.sep)]
+        return sum(self._tree_bytes(path) for path in (self._paths.root, *outside))
+
+    def lanes(self) -> dict[str, int]:
+        """``open, sealed, bytes, index_bytes`` of the lanes there are."""
+        readers = self._lanes.refresh()
+        return {
+            "open": sum(not lane.sealed for lane in readers),
+            "sealed": sum(lane.sealed for lane in readers),
+            "bytes": sum(lane.size_bytes() for lane in readers),
+            "index_bytes": self._lanes.memory_bytes,
+        }
+
+    def damage(self) -> list[dict[str, Any]]:
+        """Damage that is known without reading records: lanes whose header or commit lines do not verify."""
+        found = [
+            {"path": e.path, "offset_bytes": e.offset_bytes, "length_bytes": e.length_bytes, "reason": e.reason}
+            for e in self._lanes.unreadable
+        ]
+        for lane in self._lanes.refresh():
+            found += [
+                {
+                    "path": lane.file.path,
+                    "offset_bytes": o,
+                    "length_bytes": n,
+                    "reason": "a commit line does not verify",
+                }
+                for o, n in lane.damaged
+            ]
+        return found
+
+    def shards(self) -> list[dict[str, Any]]:
+        """One dict per shard: ``name, path, agents, bytes, heaviest`` (at most 5), ``pinned, misplaced``."""
+        state = self._catalog.reload()
+        return [self._shard(state, index, path) for index, path in sorted(state.shard_paths.items())]
+
+    def _shard(self, state: CatalogState, index: int, path: str) -> dict[str, Any]:
+        sizes: list[tuple[int, str]] = []
+        misplaced = 0
+        for name in self._agent_directories(path):
+            agent = self._agent_of(path, name)
+            if agent is not None:
+                sizes.append((self._tree_bytes(os.path.join(path, name)), agent))
+                misplaced += state.shard_of(agent) != index
+        sizes.sort(reverse=True)
+        return {
+            "name": shard_name(index),
+            "path": path,
+            "agents": len(sizes),
+            "bytes": sum(size for size, _ in sizes),
+            "heaviest": [{"agent": agent, "bytes": size} for size, agent in sizes[:HEAVIEST_AGENTS]],
+            "pinned": sorted(agent for agent, shard in state.store.placement.pins.items() if shard == index),
+            "misplaced": misplaced,
+        }
+
+    def _agent_directories(self, shard: str) -> list[str]:
+        check_shard_is_there(self._storage, shard)
+        return [e.name for e in self._storage.list_directory(shard) if e.is_directory and not e.name.startswith(".")]
+
+    def _agent_of(self, shard: str, name: str) -> str | None:
+        """The agent of a directory; None where it has no MANIFEST yet or has just been moved."""
+        path = os.path.join(shard, name, MANIFEST)
+        plain = directory_agent(name)
+        if plain is not None:
+            return plain if self._storage.identify(path) is not None else None
+        try:
+            file = self._storage.open_read(path)
+        except FileNotFoundError:
+            return None
+        try:
+            line = LineWindow(file).line_at(0)
+        finally:
+            file.close()
+        decoded = None if line is None else decode_manifest_line(line, path)
+        return None if decoded is None or decoded.manifest is None else decoded.manifest.agent
+
+    def _tree_bytes(self, path: str) -> int:
+        total = 0
+        try:
+            entries = self._storage.list_directory(path)
+        except FileNotFoundError:
+            return 0
+        for entry in entries:
+            below = os.path.join(path, entry.name)
+            if entry.is_directory:
+                total += self._tree_bytes(below)
+            else:
+                identity = self._storage.identify(below)
+                total += 0 if identity is None else identity.size_bytes
+        return total

@@ -1,0 +1,110 @@
+"""Every lane there is, followed by one process: what is durable and not yet merged.
+
+Directory times say nothing reliable, so the names in ``lanes/`` are listed at each look; a lane that is known and
+sealed costs nothing more, an open one a ``stat`` and its new commit lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from memstore.errors import CorruptionError
+from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, lane_token
+from memstore.fs.storage import Storage, StorageFile
+from memstore.wal.reader import LaneReader
+
+_log = logging.getLogger(__name__)
+
+
+class LaneSet:
+    """Thread-safe.
+
+    Args:
+        storage: where lanes lie.
+        paths: the store's.
+        index_bytes_max: budget for the indexes of open lanes; over it the largest are dropped and read again when
+            needed.
+        known_end: how far this process's own open lane is committed, by path.
+    """
+
+    def __init__(
+        self, storage: Storage, paths: StorePaths, *, index_bytes_max: int, known_end: Callable[[str], int | None]
+    ) -> None:
+        self._storage = storage
+        self._paths = paths
+        self._index_bytes_max = index_bytes_max
+        self._known_end = known_end
+        self._lock = threading.Lock()
+        self._readers: dict[str, LaneReader] = {}
+        self._unreadable: dict[str, CorruptionError] = {}
+
+    def refresh(self) -> list[LaneReader]:
+        """All lanes as of now. A reader that is returned stays readable when its lane is unlinked."""
+        with self._lock:
+            names = self.names()
+            present: dict[str, LaneReader] = {}
+            unreadable: dict[str, CorruptionError] = {}
+            for name in names:
+                token = lane_token(name)
+                path = os.path.join(self._paths.lanes, name)
+                reader = self._readers.get(token)
+                try:
+                    if reader is None:
+                        reader = LaneReader(self._open(path), token)
+                    reader.refresh(known_end=self._known_end(path))
+                except FileNotFoundError:  # merged and unlinked since it was listed; the MANIFESTs say so
+                    continue
+                except CorruptionError as error:
+                    if name not in self._unreadable:
+                        _log.error("%s", error)
+                    unreadable[name] = error
+                    continue
+                present[token] = reader
+            self._readers = present
+            self._unreadable = unreadable
+            self._keep_budget()
+            return list(present.values())
+
+    def _open(self, path: str) -> StorageFile:
+        try:
+            return self._storage.open_read(path)
+        except FileNotFoundError:  # a merge may have set it aside since it was listed
+            return self._storage.open_read(path.removesuffix(LANE_SUFFIX) + KEPT_SUFFIX)
+
+    def names(self) -> list[str]:
+        """Names of all lanes, sorted."""
+        return sorted(e.name for e in self._storage.list_directory(self._paths.lanes) if is_lane_name(e.name))
+
+    @property
+    def unreadable(self) -> list[CorruptionError]:
+        """Lanes whose first line does not verify, as of the last refresh: whose records they hold is unknown."""
+        return list(self._unreadable.values())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimate of what the indexes of open lanes cost."""
+        return sum(reader.memory_bytes for reader in self._readers.values())
+
+    def forget(self) -> None:
+        """Drop everything known; the next look reads it again."""
+        with self._lock:
+            self._readers = {}
+
+    def reset_lock(self) -> None:
+        """In a forked child: a new lock, and nothing known."""
+        self._lock = threading.Lock()
+        self._readers = {}
+
+    def _keep_budget(self) -> None:
+        total = self.memory_bytes
+        if total <= self._index_bytes_max:
+            return
+        for token, reader in sorted(self._readers.items(), key=lambda item: -item[1].memory_bytes)[:-1]:
+            if total <= self._index_bytes_max:
+                return
+            total -= reader.memory_bytes
+            # Whoever was handed this reader in an earlier look still has it; the next look opens the lane anew.
+            del self._readers[token]

@@ -1,0 +1,299 @@
+"""Read one agent's records in time order, whatever moves or breaks meanwhile.
+
+Records stream by a sweep over the pieces of one day after the other: a piece is loaded when the sweep reaches its
+start, and a line is given out when no piece that is still to come can hold an earlier one. So the window is what
+overlaps within a day, and no more.
+
+When a file has vanished, a move went by: a new snapshot is taken and the sweep goes on behind the last line it gave
+out. When a block does not verify but the lanes that it was merged from still stand, its merge was not synced before
+the power went: the lanes are read instead (DESIGN 5.6).
+"""
+
+from __future__ import annotations
+
+import bisect
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from memstore.engine.piece import NO_MERGE, Piece
+from memstore.engine.view import ViewBuilder
+from memstore.errors import CorruptionError
+from memstore.format.lines import agent_prefix, id_needle, time_bound
+from memstore.timestamps import US_PER_DAY, YEAR_10000_US, day_start_us, day_text
+
+MOVES_FOLLOWED_MAX = 5
+"""How often a read follows files that vanish under it; each time means that a whole move went by between two system
+calls."""
+
+DamageHandler = Callable[[CorruptionError], None]
+"""Told of damage that a read comes upon; raises it, or returns so that the read goes around it."""
+
+_t_min = operator.attrgetter("t_min")
+_t_max = operator.attrgetter("t_max")
+
+
+def raise_damage(error: CorruptionError) -> None:
+    """The `DamageHandler` of every read that was not asked for another."""
+    raise error
+
+
+def find_line(builder: ViewBuilder, agent: str, memory_id: str, time_us: int) -> bytes | None:
+    """The line of one record without its line break, or None where there is none.
+
+    Raises:
+        CorruptionError: a piece that may hold it is damaged.
+    """
+    needle = id_needle(memory_id)
+    try:
+        line = _find_in(builder.merged_pieces_at(agent, time_us), needle)
+    except (CorruptionError, FileNotFoundError):
+        line = None  # the longer way below follows moves and says what is damaged
+    return line if line is not None else Reading(builder, agent).find(needle, time_us)
+
+
+def find_lines(builder: ViewBuilder, agent: str, wanted: Mapping[str, int]) -> dict[str, bytes]:
+    """The lines of those of these memory ids of an agent that are stored, by id, without line breaks.
+
+    Args:
+        builder: where snapshots come from.
+        agent: whose ids they all are.
+        wanted: time of each id, microseconds.
+
+    Raises:
+        CorruptionError: a piece that may hold one of them is damaged.
+    """
+    return Reading(builder, agent).find_many(wanted)
+
+
+class Reading:
+    """One read of one agent: one snapshot, and what it has met on the way. Used by one thread.
+
+    Args:
+        builder: where snapshots come from.
+        agent: whose records.
+        on_damage: see `DamageHandler`; told once of each damaged range.
+    """
+
+    def __init__(self, builder: ViewBuilder, agent: str, on_damage: DamageHandler = raise_damage) -> None:
+        self._builder = builder
+        self._agent = agent
+        self._prefix = agent_prefix(agent)
+        self._on_damage = on_damage
+        self._moves = 0
+        self._lanes_forgotten = False
+        self._reported: set[tuple[str, int]] = set()
+        self._look(frozenset())
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """Equal versions mean equal records."""
+        return self._snapshot.version
+
+    def scan(self, *, since_us: int, until_us: int, newest_first: bool) -> Iterator[bytes]:
+        """Lines of ``[since_us, until_us)`` in time order, without line breaks."""
+        if until_us <= since_us:
+            return
+        sweep = self._sweep_down if newest_first else self._sweep_up
+        low, high = self._bounds(since_us, until_us)
+        while True:
+            days = self._builder.days(self._snapshot, since_us, until_us)
+            complete = True
+            for day in reversed(days) if newest_first else days:
+                for line in sweep(self._pieces(day, since_us, until_us), low, high):
+                    if line is None:
+                        complete = False
+                        break
+                    if newest_first:
+                        high = line
+                    else:
+                        low = line + b"\0"
+                    yield line
+                if not complete:
+                    break
+                # The day is done: should files move now, the new look starts behind it.
+                if newest_first:
+                    until_us = min(until_us, day_start_us(day))
+                else:
+                    since_us = max(since_us, day_start_us(day) + US_PER_DAY)
+            if complete:
+                return
+
+    def count(self, *, since_us: int, until_us: int) -> int:
+        """How many lines ``[since_us, until_us)`` has; only pieces at its edges are read."""
+        if until_us <= since_us:
+            return 0
+        low, high = self._bounds(since_us, until_us)
+        while True:
+            total: int | None = 0
+            for day in self._builder.days(self._snapshot, since_us, until_us):
+                for piece in self._pieces(day, since_us, until_us):
+                    if since_us <= piece.t_min and piece.t_max < until_us:
+                        inside: int | None = piece.records
+                    else:
+                        lines = self._load(piece, low, high)
+                        inside = None if lines is None else len(lines)
+                    total = None if inside is None or total is None else total + inside
+                    if total is None:
+                        break
+                if total is None:
+                    break
+            if total is not None:
+                return total
+
+    def find(self, needle: bytes, time_us: int) -> bytes | None:
+        """The line that starts with ``needle``."""
+        lost: set[tuple[int, int]] = set()
+        while True:
+            complete = True
+            for piece in self._pieces(day_text(time_us), time_us, time_us + 1):
+                if (piece.merge, piece.offset) in lost:
+                    continue
+                try:
+                    line = _find_in((piece,), needle)
+                except (CorruptionError, FileNotFoundError) as error:
+                    if self._begin_again(piece, error):
+                        complete = False
+                        break
+                    lost.add((piece.merge, piece.offset))
+                    continue
+                if line is not None:
+                    return line
+            if complete:
+                return None
+
+    def find_many(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
+        """The lines of these ids; a piece is read once, whatever the number of ids it may hold."""
+        ordered = sorted((time_us, memory_id) for memory_id, time_us in wanted.items())
+        times = [time_us for time_us, _ in ordered]
+        found: dict[str, bytes] = {}
+        while times:
+            complete = True
+            for day in self._builder.days(self._snapshot, times[0], times[-1] + 1):
+                for piece in self._pieces(day, times[0], times[-1] + 1):
+                    first, last = bisect.bisect_left(times, piece.t_min), bisect.bisect_right(times, piece.t_max)
+                    if first == last:
+                        continue
+                    lines = self._load(piece, b"", b"\xff")
+                    if lines is None:
+                        complete = False
+                        break
+                    for _, memory_id in ordered[first:last]:
+                        needle = id_needle(memory_id)
+                        place = bisect.bisect_left(lines, needle)
+                        if place < len(lines) and lines[place].startswith(needle):
+                            found[memory_id] = lines[place]
+                if not complete:
+                    break
+            if complete:
+                break
+        return found
+
+    def _look(self, distrusted: frozenset[str]) -> None:
+        self._snapshot = self._builder.snapshot(self._agent, distrusted=distrusted)
+        for error in self._snapshot.damage:
+            self._report(error)
+
+    def _report(self, error: CorruptionError) -> None:
+        place = (error.path, error.offset_bytes)
+        if place not in self._reported:
+            self._reported.add(place)
+            self._on_damage(error)
+
+    def _pieces(self, day: str, since_us: int, until_us: int) -> list[Piece]:
+        return self._builder.pieces(self._snapshot, day, since_us, until_us)
+
+    def _bounds(self, since_us: int, until_us: int) -> tuple[bytes, bytes]:
+        """Byte strings between which the wanted lines sort: ``low <= line < high``."""
+        # "~" sorts behind every digit, so behind every stamp.
+        high = self._prefix + b"~" if until_us >= YEAR_10000_US else time_bound(self._prefix, until_us)
+        return time_bound(self._prefix, since_us), high
+
+    def _load(self, piece: Piece, low: bytes, high: bytes) -> list[bytes] | None:
+        """Its lines with ``low <= line < high``, or None to begin again with a new snapshot."""
+        try:
+            lines = piece.lines()
+        except (CorruptionError, FileNotFoundError) as error:
+            return None if self._begin_again(piece, error) else []
+        if lines and (lines[0] < low or lines[-1] >= high):
+            lines = lines[bisect.bisect_left(lines, low) : bisect.bisect_left(lines, high)]
+        return lines
+
+    def _begin_again(self, piece: Piece, error: CorruptionError | FileNotFoundError) -> bool:
+        """Whether a new snapshot was taken; False to go on without the piece, whose damage has then been reported."""
+        distrusted = self._snapshot.distrusted
+        if isinstance(error, FileNotFoundError):
+            self._moves += 1
+            if self._moves <= MOVES_FOLLOWED_MAX:
+                self._look(distrusted)
+                return True
+            error = CorruptionError(
+                str(error.filename or error),
+                offset_bytes=piece.offset,
+                length_bytes=piece.length,
+                reason="the file is missing",
+                records=piece.records,
+            )
+        elif piece.merge == NO_MERGE and not self._lanes_forgotten:
+            # The end of a lane may have been cut and written on since it was looked at: look from its start, once.
+            self._lanes_forgotten = True
+            self._builder.forget_lanes()
+            self._look(distrusted)
+            return True
+        if piece.merge != NO_MERGE and self._snapshot.manifest is not None:
+            merge = self._snapshot.manifest.merges[piece.merge]
+            if merge.id not in distrusted and self._builder.lane_tokens().issuperset(merge.lanes):
+                self._look(distrusted | {merge.id})
+                return True
+        self._report(error)
+        return False
+
+    def _sweep_up(self, pieces: list[Piece], low: bytes, high: bytes) -> Iterator[bytes | None]:
+        """Lines of one day, oldest first; a None means: begin again."""
+        pieces.sort(key=_t_min)
+        window: list[bytes] = []
+        for index, piece in enumerate(pieces):
+            lines = self._load(piece, low, high)
+            if lines is None:
+                yield None
+                return
+            window = _merged(window, lines)
+            if index + 1 < len(pieces):
+                cut = bisect.bisect_left(window, time_bound(self._prefix, pieces[index + 1].t_min))
+                yield from window[:cut]
+                window = window[cut:]
+        yield from window
+
+    def _sweep_down(self, pieces: list[Piece], low: bytes, high: bytes) -> Iterator[bytes | None]:
+        """Lines of one day, newest first; a None means: begin again."""
+        pieces.sort(key=_t_max, reverse=True)
+        window: list[bytes] = []
+        for index, piece in enumerate(pieces):
+            lines = self._load(piece, low, high)
+            if lines is None:
+                yield None
+                return
+            window = _merged(window, lines)
+            if index + 1 < len(pieces):
+                cut = bisect.bisect_left(window, time_bound(self._prefix, pieces[index + 1].t_max + 1))
+                yield from reversed(window[cut:])
+                window = window[:cut]
+        yield from reversed(window)
+
+
+def _merged(window: list[bytes], lines: list[bytes]) -> list[bytes]:
+    """Two sorted lists as one; timsort finds the two runs and merges them in linear time."""
+    if not window:
+        return lines
+    if lines:
+        window = window + lines
+        window.sort()
+    return window
+
+
+def _find_in(pieces: Iterable[Piece], needle: bytes) -> bytes | None:
+    for piece in pieces:
+        data = piece.read()
+        start = 0 if data.startswith(needle) else data.find(b"\n" + needle) + 1
+        if start or data.startswith(needle):
+            return data[start : data.index(b"\n", start)]
+    return None

@@ -1,0 +1,199 @@
+"""One agent's records: one order over lanes and day files.
+
+An agent's records are the blocks its MANIFEST lists and the slices of lanes that it does not yet list as merged. The
+lanes are looked at first, then the MANIFEST: in that order a merge running meanwhile can neither hide nor double a
+record.
+
+`ViewBuilder` takes snapshots and says which pieces hold what; `memstore.engine.reading` reads them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from memstore.engine.catalog import Catalog, check_shard_is_there
+from memstore.engine.lane_set import LaneSet
+from memstore.engine.piece import NO_MERGE, Piece
+from memstore.errors import CorruptionError
+from memstore.fs.handles import ReadHandles
+from memstore.fs.storage import Storage, StorageFile
+from memstore.manifest.cache import ManifestCache
+from memstore.manifest.reader import BlockRef, Manifest
+from memstore.timestamps import day_text
+from memstore.wal.reader import LaneReader, LaneSlices
+
+_log = logging.getLogger(__name__)
+_TORN_LOOKS_MAX = 3
+"""How often a MANIFEST whose end does not verify is looked at: a merge may have gone by between the lanes and it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is of one agent at one moment.
+
+    Attributes:
+        agent: whose.
+        manifest: its index, or None where it has none yet.
+        slices: pieces of lanes that are not merged, by UTC day.
+        distrusted: ids of merges whose blocks did not verify and whose lanes stand in for them.
+        version: equal versions mean equal records; for caches.
+        damage: ranges whose records are unknown.
+    """
+
+    agent: str
+    manifest: Manifest | None
+    slices: dict[str, tuple[Piece, ...]]
+    distrusted: frozenset[str]
+    version: tuple[object, ...]
+    damage: tuple[CorruptionError, ...]
+
+
+class ViewBuilder:
+    """Takes snapshots of agents. Thread-safe."""
+
+    def __init__(
+        self, storage: Storage, *, catalog: Catalog, lanes: LaneSet, manifests: ManifestCache, handles: ReadHandles
+    ) -> None:
+        self._storage = storage
+        self._catalog = catalog
+        self._lanes = lanes
+        self._manifests = manifests
+        self._handles = handles
+
+    def manifest(self, agent: str) -> Manifest | None:
+        """The agent's MANIFEST as it stands now, or None where it has none yet."""
+        for directory in self._catalog.state.homes(agent):
+            manifest = self._manifests.get(directory)
+            if manifest is not None:
+                return manifest
+        homes = self._catalog.reload().homes(agent)
+        for directory in (*homes, homes[0]):  # it may move between the first look and the second
+            manifest = self._manifests.get(directory)
+            if manifest is not None:
+                return manifest
+        for directory in homes:
+            check_shard_is_there(self._storage, os.path.dirname(directory))
+        return None
+
+    def snapshot(self, agent: str, *, distrusted: frozenset[str] = frozenset()) -> Snapshot:
+        """What there is of the agent now: lanes first, then the MANIFEST.
+
+        Args:
+            agent: whose.
+            distrusted: ids of merges whose blocks did not verify; they are left out, and their lanes' slices stand in.
+        """
+        for look in range(_TORN_LOOKS_MAX):
+            found = [(lane, lane.agent_slices(agent)) for lane in self._lanes.refresh()]
+            manifest = self.manifest(agent)
+            lost = self._lost_tail(agent, manifest, found)
+            if lost is None:
+                break
+            _log.debug("%s: look %d", lost, look)
+        merged: set[str] = set()
+        if manifest is not None and found:
+            merged = {token for token, index in manifest.merged.items() if manifest.merges[index].id not in distrusted}
+        slices: dict[str, list[Piece]] = {}
+        damage: list[CorruptionError] = list(self._lanes.unreadable)
+        version: list[object] = [None if manifest is None else (manifest.identity, manifest.end)]
+        for lane, held in found:
+            file = lane.file
+            # Before what is merged is passed over: the records of a commit line that is gone were never merged.
+            damage.extend(
+                CorruptionError(
+                    file.path, offset_bytes=offset, length_bytes=length, reason="a commit line does not verify"
+                )
+                for offset, length in held.damaged
+            )
+            if lane.token in merged or not (held.slices or held.damaged):
+                continue
+            opener = partial(_same, file)
+            for s in held.slices:
+                piece = Piece(s.t_min, s.t_max, s.offset, s.length, s.records, s.xxh3, NO_MERGE, opener)
+                slices.setdefault(s.day, []).append(piece)
+            version.append((lane.token, len(held.slices), held.slices[-1].xxh3 if held.slices else None))
+        error = None if manifest is None else manifest.damage()
+        if error is not None:
+            damage.append(error)
+        if lost is not None:
+            damage.append(lost)
+        by_day = {day: tuple(pieces) for day, pieces in slices.items()}
+        return Snapshot(agent, manifest, by_day, distrusted, tuple(version), tuple(damage))
+
+    def _lost_tail(
+        self, agent: str, manifest: Manifest | None, found: list[tuple[LaneReader, LaneSlices]]
+    ) -> CorruptionError | None:
+        """Damage at the end of the agent's MANIFEST; None where it is whole or a merge that was cut off explains it."""
+        directories = self._catalog.state.homes(agent) if manifest is None else [manifest.directory]
+        for directory in directories:
+            torn = self._manifests.torn_tail(directory, manifest)
+            if torn is None:
+                continue
+            waiting: dict[str, int] = {}
+            for lane, held in found:
+                if manifest is None or lane.token not in manifest.merged:
+                    for item in held.slices:
+                        waiting[item.day] = waiting.get(item.day, 0) + item.length
+            error = torn.damage(lanes={lane.token for lane, _ in found}, waiting_bytes=waiting)
+            if error is not None:
+                return error
+        return None
+
+    def days(self, snapshot: Snapshot, since_us: int, until_us: int) -> list[str]:
+        """UTC days that may hold records of ``[since_us, until_us)``, in order."""
+        if until_us <= since_us:
+            return []
+        low, high = day_text(since_us), day_text(until_us - 1)
+        days = set(snapshot.slices)
+        if snapshot.manifest is not None:
+            days.update(snapshot.manifest.days)
+        return sorted(day for day in days if low <= day <= high)
+
+    def pieces(self, snapshot: Snapshot, day: str, since_us: int, until_us: int) -> list[Piece]:
+        """Every piece of a day that may hold a line of ``[since_us, until_us)``, in no order.
+
+        No piece spans two days.
+        """
+        pieces = [p for p in snapshot.slices.get(day, ()) if p.t_min < until_us and p.t_max >= since_us]
+        manifest = snapshot.manifest
+        if manifest is None:
+            return pieces
+        left_out: frozenset[int] = frozenset()
+        if snapshot.distrusted:
+            left_out = frozenset(i for i, merge in enumerate(manifest.merges) if merge.id in snapshot.distrusted)
+        pieces.extend(
+            self._block_piece(manifest, ref)
+            for ref in manifest.days.get(day, ())
+            if ref.t_min < until_us and ref.t_max >= since_us and ref.merge not in left_out
+        )
+        return pieces
+
+    def merged_pieces_at(self, agent: str, time_us: int) -> Iterator[Piece]:
+        """Pieces of day files that may hold a record of this moment.
+
+        The short way to one record: it does not look at the lanes.
+        """
+        manifest = self.manifest(agent)
+        if manifest is not None:
+            for ref in manifest.days.get(day_text(time_us), ()):
+                if ref.t_min <= time_us <= ref.t_max:
+                    yield self._block_piece(manifest, ref)
+
+    def forget_lanes(self) -> None:
+        """Read all lanes from their start at the next look."""
+        self._lanes.forget()
+
+    def lane_tokens(self) -> set[str]:
+        """Tokens of all lanes there are now."""
+        return {lane.token for lane in self._lanes.refresh()}
+
+    def _block_piece(self, manifest: Manifest, ref: BlockRef) -> Piece:
+        opener = partial(self._handles.get, f"{manifest.directory}/{ref.file}")
+        return Piece(ref.t_min, ref.t_max, ref.offset, ref.length, ref.records, ref.xxh3, ref.merge, opener)
+
+
+def _same(file: StorageFile) -> StorageFile:
+    return file

@@ -1,0 +1,1 @@
+"""Records out: as lines, as CSV, as a tree of files."""

@@ -1,0 +1,1 @@
+"""The bytes, pure: what docs/FORMAT.md describes."""

@@ -1,0 +1,99 @@
+"""Every file name and directory of a store (docs/FORMAT.md, "Directory tree"). All paths come from here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+STORE_FILE = "STORE.json"
+MANIFEST = "MANIFEST"
+SHARD_LOCK = ".lock"
+LANE_SUFFIX = ".lane"
+KEPT_SUFFIX = ".kept"
+"""A lane that is merged and cannot go: part of it is damaged and waits for repair."""
+SEAL_MARK = "SEAL"
+INCOMING_DIRECTORY = ".incoming"
+TRASH_DIRECTORY = ".trash"
+
+_LANE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{32})\.(?:lane|kept)")
+_DAY_FILE = re.compile(r"(\d{8})\.(\d+)\.jsonl")
+
+
+def shard_name(index: int) -> str:
+    """``shard_007``: its directory and its name."""
+    return f"shard_{index:03d}"
+
+
+def lane_name(writer_number: int, token: str) -> str:
+    """``{writer number}-{128 random bits}.lane``; a name never seen twice."""
+    return f"{writer_number:08x}-{token}{LANE_SUFFIX}"
+
+
+def is_lane_name(name: str) -> bool:
+    """Whether a name in ``lanes/`` is a lane's (open, sealed or kept)."""
+    return _LANE.fullmatch(name) is not None
+
+
+def lane_token(name: str) -> str:
+    """The 32 hex digits by which a MANIFEST cites a lane; the same for ``.lane`` and ``.kept``."""
+    match = _LANE.fullmatch(name)
+    assert match is not None, name
+    return match[2]
+
+
+def day_file_name(day: str, version: int) -> str:
+    """``20250115.1.jsonl``."""
+    return f"{day}.{version}.jsonl"
+
+
+def parse_day_file_name(name: str) -> tuple[str, int] | None:
+    """``(day, version)`` of a day file's name, or None for any other name."""
+    match = _DAY_FILE.fullmatch(name)
+    return None if match is None else (match[1], int(match[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class StorePaths:
+    """Paths below one store's root (absolute)."""
+
+    root: str
+
+    @property
+    def store_file(self) -> str:
+        """Identity, ring, writer numbers; replaced atomically."""
+        return os.path.join(self.root, STORE_FILE)
+
+    @property
+    def lanes(self) -> str:
+        """Write-ahead logs, one per writing process."""
+        return os.path.join(self.root, "lanes")
+
+    @property
+    def seal_mark(self) -> str:
+        """Replaced by a drain; writers that see it change seal their lane."""
+        return os.path.join(self.lanes, SEAL_MARK)
+
+    @property
+    def locks(self) -> str:
+        """Lock files; nothing else opens them."""
+        return os.path.join(self.root, "locks")
+
+    def lock(self, name: str) -> str:
+        """``locks/merge``, ``locks/store``, ``locks/import``."""
+        return os.path.join(self.locks, name)
+
+    @property
+    def shards(self) -> str:
+        """Where shards lie that have no volume of their own."""
+        return os.path.join(self.root, "memory", "shards")
+
+    @property
+    def recovery_log(self) -> str:
+        """Torn tails that were cut off, kept aside."""
+        return os.path.join(self.root, "logs", "recovery")
+
+    @property
+    def ballast(self) -> str:
+        """A reserve that is given up when the disk is full."""
+        return os.path.join(self.root, "ballast")

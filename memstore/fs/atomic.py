@@ -1,0 +1,61 @@
+"""Small files that are replaced whole: write aside, sync, rename, sync the directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from memstore.fs.storage import Storage
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Files of this prefix are nobody's: whoever holds the directory's lock may remove them."""
+
+
+def temporary_path(directory: str) -> str:
+    """A name in a directory that nothing else uses."""
+    return os.path.join(directory, f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+
+
+def replace_file(storage: Storage, path: str, data: bytes) -> None:
+    """Replace a file durably: a crash leaves the old content or the new, whole.
+
+    Raises:
+        StorageFullError: no space; the old content stands.
+    """
+    directory = os.path.dirname(path)
+    temporary = temporary_path(directory)
+    file = storage.create(temporary)
+    try:
+        try:
+            file.write(data, 0)
+            file.sync_data()
+        finally:
+            file.close()
+        storage.rename(temporary, path)
+    except BaseException:
+        try_unlink(storage, temporary)
+        raise
+    storage.sync_directory(directory)
+
+
+def make_directories(storage: Storage, path: str) -> None:
+    """Create a directory and those above it, each durable in its parent; existing ones are left alone."""
+    if storage.identify(path) is not None:
+        return
+    parent = os.path.dirname(path)
+    if parent != path:
+        make_directories(storage, parent)
+    try:
+        storage.make_directory(path)
+    except FileExistsError:
+        return
+    storage.sync_directory(parent)
+
+
+def try_unlink(storage: Storage, path: str) -> bool:
+    """Remove a file if it is there; whether it was."""
+    try:
+        storage.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Hot files: an agent's records of one UTC day as NDJSON."""

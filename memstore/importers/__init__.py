@@ -1,0 +1,1 @@
+"""Foreign trees and dumps in; one file per source."""

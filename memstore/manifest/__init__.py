@@ -1,0 +1,1 @@
+"""MANIFESTs: each agent's index and history."""

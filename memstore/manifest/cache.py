@@ -1,0 +1,68 @@
+"""MANIFESTs kept in memory, within a budget, each validated by the identity of its path before it is used."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+
+from memstore.format.names import MANIFEST
+from memstore.fs.storage import Storage
+from memstore.manifest.reader import Manifest, load_manifest
+from memstore.manifest.torn import TornTail, torn_tail
+
+
+class ManifestCache:
+    """By agent directory, least recently used first out. Thread-safe."""
+
+    def __init__(self, storage: Storage, *, bytes_max: int) -> None:
+        self._storage = storage
+        self._bytes_max = bytes_max
+        self._entries: OrderedDict[str, tuple[Manifest, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, directory: str) -> Manifest | None:
+        """The agent's MANIFEST as it stands now, or None where there is none."""
+        with self._lock:
+            entry = self._entries.get(directory)
+            known = None if entry is None else entry[0]
+            if known is not None:
+                self._entries.move_to_end(directory)
+        if known is not None:
+            identity = self._storage.identify(os.path.join(directory, MANIFEST))
+            if identity is not None and known.stands_at(identity):
+                return known
+        manifest = load_manifest(self._storage, directory, known)
+        with self._lock:
+            self._forget(directory)
+            if manifest is not None:
+                cost = manifest.memory_bytes
+                self._entries[directory] = (manifest, cost)
+                self._bytes += cost
+                while self._bytes > self._bytes_max and len(self._entries) > 1:
+                    _, (_, freed) = self._entries.popitem(last=False)
+                    self._bytes -= freed
+        return manifest
+
+    def torn_tail(self, directory: str, manifest: Manifest | None) -> TornTail | None:
+        """What stands behind the last whole line of ``manifest``, as `get` gave it; None where nothing does."""
+        if manifest is not None and manifest.end >= manifest.identity.size_bytes:
+            return None
+        return torn_tail(self._storage, directory, manifest)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimate of what all of them cost."""
+        return self._bytes
+
+    def clear(self) -> None:
+        """Forget all; a new lock too, for a forked child may have inherited a held one."""
+        self._lock = threading.Lock()
+        self._entries = OrderedDict()
+        self._bytes = 0
+
+    def _forget(self, directory: str) -> None:
+        entry = self._entries.pop(directory, None)
+        if entry is not None:
+            self._bytes -= entry[1]

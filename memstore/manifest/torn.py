@@ -1,0 +1,93 @@
+"""The end of a MANIFEST that does not verify: a merge that was cut off, or damage?
+
+A merge that was cut off has lost nothing: the lanes it copied are unlinked only after its MANIFEST line has been synced,
+so they still stand. Where they do not, the line had been whole and the records it cites are known to nothing else: that
+is damage, to be reported and never cut away. Two things give it away: the lanes the line still legibly cites, and
+day files that are longer than what the MANIFEST commits and the waiting lanes hold together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from memstore.errors import CorruptionError
+from memstore.format.names import MANIFEST, parse_day_file_name
+from memstore.fs.storage import Storage
+from memstore.manifest.reader import Manifest
+
+_TOKEN = re.compile(rb'"([0-9a-f]{32})"')
+
+
+@dataclass(frozen=True, slots=True)
+class TornTail:
+    """What stands behind the last whole line.
+
+    Attributes:
+        path: the MANIFEST.
+        offset: where it begins.
+        length: how long it is.
+        lanes: tokens of lanes that can be read in it.
+        surplus: by day file name, the committed length and the bytes behind it.
+    """
+
+    path: str
+    offset: int
+    length: int
+    lanes: frozenset[str]
+    surplus: Mapping[str, tuple[int, int]]
+
+    def damage(self, *, lanes: AbstractSet[str], waiting_bytes: Mapping[str, int]) -> CorruptionError | None:
+        """The damage that it is, or None where a merge that was cut off explains it.
+
+        Args:
+            lanes: tokens of the lanes there are.
+            waiting_bytes: by UTC day, what they hold of the agent that is not merged.
+        """
+        unexplained = not self.lanes <= lanes
+        for name, (_, behind) in self.surplus.items():
+            unexplained |= behind > waiting_bytes.get(name.partition(".")[0], 0)
+        if not unexplained:
+            return None
+        return CorruptionError(
+            self.path,
+            offset_bytes=self.offset,
+            length_bytes=self.length,
+            reason="its last line does not verify and the lanes it merged are gone",
+        )
+
+
+def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornTail | None:
+    """What stands behind an agent's last whole MANIFEST line, or None where nothing does.
+
+    Args:
+        storage: where it lies.
+        directory: the agent's.
+        known: what its MANIFEST says; None where not even its first line verifies, or where it has none.
+    """
+    path = os.path.join(directory, MANIFEST)
+    end = 0 if known is None else known.end
+    size = known.identity if known is not None else storage.identify(path)
+    if size is None or size.size_bytes <= end:
+        return None
+    try:
+        file = storage.open_read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        tail = file.read(end, size.size_bytes - end)
+    finally:
+        file.close()
+    surplus: dict[str, tuple[int, int]] = {}
+    for entry in storage.list_directory(directory):
+        identity = storage.identify(os.path.join(directory, entry.name))
+        if identity is None or parse_day_file_name(entry.name) is None:
+            continue
+        committed = 0 if known is None else known.day_files.get(entry.name, 0)
+        if identity.size_bytes > committed:
+            surplus[entry.name] = (committed, identity.size_bytes - committed)
+    tokens = frozenset(token.decode() for token in _TOKEN.findall(tail))
+    return TornTail(path, end, len(tail), tokens, surplus)

@@ -1,0 +1,262 @@
+"""MemStore: open, append, read, close."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack
+
+import msgspec
+
+from memstore.agent import AgentMemory, AppendFields
+from memstore.clock import Clock, WallClock
+from memstore.config import Settings
+from memstore.config_load import load_settings
+from memstore.draft import Draft
+from memstore.engine.appender import ImportOutcome, RecordLike, record_list
+from memstore.engine.engine import Engine
+from memstore.engine.maintenance import DrainReport
+from memstore.errors import ConfigError
+from memstore.fs.local import LocalStorage
+from memstore.ids import check_agent_id
+from memstore.record import MemoryRecord, decode_record
+from memstore.writing import StartedAppend, append_batch, append_one, check_import, record_fields, start_append
+
+_log = logging.getLogger(__name__)
+SettingsArgument = Settings | Mapping[str, Any] | str | os.PathLike[str]
+Durability = Literal["fsync", "os"]
+
+
+def open_engine(
+    root: str | os.PathLike[str],
+    *,
+    settings: SettingsArgument | None,
+    durability: Durability | None,
+    read_only: bool,
+    create: bool,
+    clock: Clock | None,
+) -> Engine:
+    """The engine behind a face; see `MemStore` for the arguments and errors."""
+    loaded = load_settings(settings)
+    for notice in loaded.notices:
+        _log.warning("%s", notice)
+    effective = loaded.settings
+    if durability is not None:
+        if durability not in ("fsync", "os"):
+            raise ConfigError(f"durability is 'fsync' or 'os', not {durability!r}")
+        effective = msgspec.structs.replace(
+            effective, storage=msgspec.structs.replace(effective.storage, durability=durability)
+        )
+    path = os.path.abspath(os.fspath(root))
+    return Engine(
+        LocalStorage(), path, settings=effective, clock=clock or WallClock(), read_only=read_only, create=create
+    )
+
+
+class MemStore:
+    """A store of agent memories in a directory. Thread-safe; any number of processes may have it open.
+
+    Args:
+        root: the store's directory; created if it is not there.
+        settings: `memstore.Settings`, a mapping, or the path of a TOML, YAML or JSON file; laid over the user's file
+            and the environment.
+        durability: ``fsync`` (survives a power cut) or ``os`` (survives a killed process); overrides the settings.
+        read_only: never write, and take no locks.
+        create: make the store where there is none.
+        clock: for tests.
+
+    Raises:
+        UsageError: the root is a file or a directory that holds something else.
+        NotFoundError: there is no store and none may be made.
+        ConfigError: a setting is unknown or out of its range.
+        VersionError: a newer memstore wrote it.
+        UnsupportedError: the root lies on a network file system.
+        StorageError: the root cannot be written, or STORE.json is damaged (`CorruptionError`).
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        settings: SettingsArgument | None = None,
+        durability: Durability | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self._engine = open_engine(
+            root, settings=settings, durability=durability, read_only=read_only, create=create, clock=clock
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def root(self) -> str:
+        """The store's directory, absolute."""
+        return self._engine.paths.root
+
+    @property
+    def settings(self) -> Settings:
+        """What is in force."""
+        return self._engine.settings
+
+    def agent(self, agent_id: str) -> AgentMemory:
+        """The view of one agent; the agent need not exist yet.
+
+        Raises:
+            InvalidRecordError: no agent can have this id.
+        """
+        self._engine.check_open()
+        return AgentMemory(self._engine, agent_id)
+
+    def append(self, *, agent_id: str, **fields: Unpack[AppendFields]) -> str:
+        """Remember one thing for an agent; see `AgentMemory.append`."""
+        return append_one(self._engine, record_fields(check_agent_id(agent_id), **fields))
+
+    def append_many(self, records: Iterable[MemoryRecord | Mapping[str, Any]]) -> list[str]:
+        """Store records of any agents as one batch: all of them, or none.
+
+        Args:
+            records: `MemoryRecord` or plain dicts with ``agent_id``. Those with a ``source_id`` that are stored
+                already are not stored again.
+
+        Returns:
+            Their memory ids in order, once the batch is durable.
+
+        Raises:
+            InvalidRecordError: says which record is refused; nothing was written.
+            UsageError: the batch is over ``batch_bytes_max``.
+        """
+        return append_batch(self._engine, records).ids
+
+    def import_many(self, records: Iterable[RecordLike]) -> ImportOutcome:
+        """Like `append_many` for records from elsewhere: says which of them were new.
+
+        Args:
+            records: each with ``source_id`` and ``timestamp_utc``; a `memstore.draft.Draft` is taken as it is.
+        """
+        listed = record_list(records)
+        check_import(listed)
+        return append_batch(self._engine, listed)
+
+    def get(self, memory_id: str) -> MemoryRecord | None:
+        """One record by its id, or None where there is none.
+
+        Raises:
+            UsageError: no id of this form.
+            CorruptionError: the part of a file that would hold it is damaged.
+        """
+        self._engine.check_open()
+        line = self._engine.reader.get_line(memory_id)
+        return None if line is None else decode_record(line)
+
+    def get_many(self, memory_ids: Iterable[str]) -> list[MemoryRecord | None]:
+        """Several records by their ids, in the same order, None where there is none; faster than one by one.
+
+        Raises:
+            UsageError: one is no id of this form.
+            CorruptionError: the part of a file that would hold one of them is damaged.
+        """
+        self._engine.check_open()
+        lines = self._engine.reader.get_lines(memory_ids)
+        return [None if line is None else decode_record(line) for line in lines]
+
+    def agents(self) -> list[str]:
+        """Ids of all agents that have a record, sorted."""
+        self._engine.check_open()
+        return self._engine.inventory.agents()
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the whole store and of this process; walks the store's directories.
+
+        Returns:
+            ``root, id, agents, records, bytes_on_disk, shards, lanes, caches, counters, damage, durability,
+            read_only``.
+        """
+        self._engine.check_open()
+        inventory = self._engine.inventory
+        state = self._engine.catalog.reload()
+        return {
+            "root": self.root,
+            "id": state.store.id,
+            "agents": len(inventory.agents()),
+            "records": inventory.records(),
+            "bytes_on_disk": inventory.bytes_on_disk(),
+            "shards": len(state.store.shards),
+            "epoch": state.store.epoch,
+            "lanes": inventory.lanes(),
+            "caches": self._engine.reader.cache_stats(),
+            "counters": self._engine.metrics.snapshot(),
+            "damage": inventory.damage(),
+            "durability": self.settings.storage.durability,
+            "read_only": self._engine.read_only,
+        }
+
+    def drain(self, timeout_s: float = 30.0) -> DrainReport:
+        """Seal and merge everything that is in lanes, so that every agent's directory is complete in itself.
+
+        Args:
+            timeout_s: how long to wait for other processes to let go of their lanes; those that do not are named as
+                pending.
+
+        Raises:
+            LockedError: another merge did not end in time.
+        """
+        return self._engine.drain(timeout_s=timeout_s)
+
+    def shards(self) -> list[dict[str, Any]]:
+        """One dict per shard: ``name, path, agents, bytes, heaviest, pinned, misplaced``."""
+        self._engine.check_open()
+        return self._engine.inventory.shards()
+
+    def add_shard(
+        self, volume: str | None = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any]:
+        """Add a shard and move about 1/n of the agents to it, while reads and writes go on. Resumable: call it again.
+
+        Args:
+            volume: a directory on another volume, or None for below the root.
+            progress: told how many of all agents have been looked at.
+
+        Returns:
+            ``shard`` (its name), ``agents`` there are, and how many were ``moved``.
+        """
+        self._engine.check_writable()
+        if volume is not None:
+            self._engine.check_file_system(volume)
+        self._engine.drain(timeout_s=5.0)
+        name, report = self._engine.rebalancer.add_shard(volume, progress)
+        return {"shard": name, "agents": report.agents, "moved": report.moved}
+
+    def pin(self, agent_id: str, shard: str | None) -> dict[str, Any]:
+        """Keep an agent on a shard of its own choosing (None: let the ring place it again), and move it there.
+
+        Returns:
+            ``shard``, and how many agents were ``moved`` (0 or 1).
+        """
+        self._engine.check_writable()
+        report = self._engine.rebalancer.pin(check_agent_id(agent_id), shard)
+        return {"shard": shard, "moved": report.moved}
+
+    def close(self) -> None:
+        """Finish what is pending, seal this process's lane and merge it if nobody else is merging. Idempotent."""
+        self._engine.close()
+
+
+def start_import(store: MemStore, drafts: list[Draft]) -> StartedAppend:
+    """``store.import_many`` without the wait: the importers read their next batch meanwhile, and then wait for this one.
+
+    Other imports into the store wait until it has been waited for.
+    """
+    check_import(drafts)
+    engine = store._engine  # noqa: SLF001 - its own module
+    engine.check_writable()
+    return start_append(engine, drafts)

@@ -1,0 +1,1 @@
+"""What tests of memstore and of its extensions stand on; production never imports it."""

@@ -1,0 +1,1 @@
+"""Lanes: one process's write-ahead log each."""

@@ -1,0 +1,176 @@
+"""Close a lane for ever: cut its torn tail, write the footer that merges and readers bisect.
+
+The footer is derived from the commits, so a torn footer is simply written again. The owner seals its own lane; the
+lane of a dead process is sealed by anyone who finds its lock free.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+from memstore.errors import CorruptionError, StorageError
+from memstore.format.lane import (
+    DAMAGED_RANGES_MAX,
+    SEAL_LINE_BYTES_MAX,
+    Seal,
+    Slice,
+    decode_header,
+    decode_seal,
+    encode_seal,
+    encode_slice,
+)
+from memstore.format.names import StorePaths
+from memstore.format.version import check_version
+from memstore.fs.atomic import make_directories
+from memstore.fs.storage import Storage, StorageFile
+from memstore.fs.verified import read_verified
+from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
+
+_log = logging.getLogger(__name__)
+_FOOTER_WRITE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SealOutcome:
+    """What sealing found. ``torn_bytes`` were cut off and kept aside."""
+
+    seal: Seal
+    torn_bytes: int
+
+
+def read_seal(file: StorageFile, size: int) -> tuple[Seal, int] | None:
+    """The seal of a lane and the offset of its line, or None where the lane is not sealed."""
+    if size == 0 or file.read(size - 1, 1) != b"\n":
+        return None
+    for span in (1024, SEAL_LINE_BYTES_MAX):
+        start = max(size - span, 0)
+        tail = file.read(start, size - start)
+        line_start = tail.rfind(b"\n", 0, len(tail) - 1) + 1
+        if line_start > 0:
+            seal = decode_seal(tail[line_start:-1])
+            return None if seal is None else (seal, start + line_start)
+    return None
+
+
+def header_end(file: StorageFile) -> int:
+    """Offset of the first commit.
+
+    Raises:
+        CorruptionError: the first line is not a lane's.
+        VersionError: written by a newer format.
+    """
+    line = LineWindow(file).line_at(0)
+    header = None if line is None else decode_header(line)
+    if line is None or header is None:
+        raise CorruptionError(
+            file.path, offset_bytes=0, length_bytes=len(line or b""), reason="the lane's first line does not verify"
+        )
+    check_version(header.version, file.path)
+    return len(line) + 1
+
+
+def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: int, own: bool) -> SealOutcome:
+    """Seal a lane whose lock the caller holds; does nothing where it is sealed.
+
+    Args:
+        storage: where it lies.
+        paths: the store's.
+        file: the lane, open for writing and locked.
+        at_us: now.
+        own: the caller wrote it and knows its last commit to be whole; otherwise the last commits are verified.
+
+    Raises:
+        CorruptionError: the lane's first line does not verify.
+        StorageFullError: no space for the footer; the lane stays as it is and its records readable.
+    """
+    size = file.identity().size_bytes
+    sealed = read_seal(file, size)
+    if sealed is not None:
+        return SealOutcome(sealed[0], 0)
+    commits: list[ScannedCommit] = []
+    damaged: list[tuple[int, int]] = []
+    end = ScannedEnd(0, LaneEnd.TORN)
+    for item in scan_lane(file, start=header_end(file), size=size):
+        if isinstance(item, ScannedCommit):
+            commits.append(item)
+        elif isinstance(item, ScannedDamage):
+            damaged.append((item.offset, item.length))
+        else:
+            end = item
+    commits_end = end.offset
+    if not own:
+        while commits and not commit_is_whole(file, commits[-1]):
+            commits_end = commits.pop().offset
+        damaged = [d for d in damaged if d[0] < commits_end]
+    torn_bytes = 0
+    if commits_end < size:
+        if end.kind is not LaneEnd.FOOTER or commits_end < end.offset:
+            torn_bytes = size - commits_end
+            _keep_aside(storage, paths, file, commits_end, size)
+        file.truncate(commits_end)
+    seal = _write_footer(file, commits, damaged, at_us)
+    return SealOutcome(seal, torn_bytes)
+
+
+def commit_is_whole(file: StorageFile, scanned: ScannedCommit) -> bool:
+    """Whether every slice of a commit verifies."""
+    try:
+        for item in scanned.slices():
+            read_verified(
+                file, offset_bytes=item.offset, length_bytes=item.length, xxh3=item.xxh3, records=item.records
+            )
+    except CorruptionError:
+        return False
+    return True
+
+
+def _write_footer(file: StorageFile, commits: list[ScannedCommit], damaged: list[tuple[int, int]], at_us: int) -> Seal:
+    footer = file.identity().size_bytes
+    slices: list[Slice] = [item for scanned in commits for item in scanned.slices()]
+    slices.sort()
+    if len(damaged) > DAMAGED_RANGES_MAX:
+        first, last = damaged[DAMAGED_RANGES_MAX - 1], damaged[-1]
+        damaged = [*damaged[: DAMAGED_RANGES_MAX - 1], (first[0], last[0] + last[1] - first[0])]
+    seal = Seal(
+        at=at_us,
+        footer=footer,
+        commits=len(commits),
+        records=sum(item.records for item in slices),
+        slices=len(slices),
+        agents=len({item.agent for item in slices}),
+        damaged=damaged,
+    )
+    position = footer
+    batch: list[bytes] = []
+    batch_bytes = 0
+    for line in (*map(encode_slice, slices), encode_seal(seal)):
+        batch.append(line)
+        batch_bytes += len(line)
+        if batch_bytes >= _FOOTER_WRITE_BYTES:
+            file.write(b"".join(batch), position)
+            position += batch_bytes
+            batch, batch_bytes = [], 0
+    file.write(b"".join(batch), position)
+    # Commits of a dead writer may never have been synced, and what is merged from here is unlinked later.
+    file.sync_data()
+    return seal
+
+
+def _keep_aside(storage: Storage, paths: StorePaths, file: StorageFile, start: int, size: int) -> None:
+    """A torn tail is normal after a crash; it is still somebody's bytes."""
+    target = os.path.join(paths.recovery_log, f"{os.path.basename(file.path)}.{start}.torn")
+    _log.warning("%s: cutting a torn tail of %d bytes at offset %d; kept in %s", file.path, size - start, start, target)
+    try:
+        make_directories(storage, paths.recovery_log)
+        aside = storage.open_write(target)
+    except StorageError as error:
+        _log.warning("%s: the torn tail could not be kept aside: %s", file.path, error)
+        return
+    try:
+        aside.write(file.read(start, size - start), 0)
+    except StorageError as error:
+        _log.warning("%s: the torn tail could not be kept aside: %s", file.path, error)
+    finally:
+        aside.close()
