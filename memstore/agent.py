@@ -101,7 +101,7 @@ class AgentMemory:
             WriterBrokenError: a sync failed; whether it was written is unknown.
             ReadOnlyError, StoreClosedError: the store does not take appends.
         """
-        return append_one(self._engine, record_fields(self.agent_id, **fields))
+        return append_one(self._engine, record_fields(self.agent_id, fields))
 
     def append_many(self, records: Iterable[MemoryRecord | Mapping[str, Any]]) -> list[str]:
         """Remember several things as one batch: all of them are stored, or none.

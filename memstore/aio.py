@@ -21,7 +21,6 @@ from memstore.engine.batch import LoopTicket
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
 from memstore.engine.record_reader import OnDamage
-from memstore.ids import check_agent_id
 from memstore.record import MemoryRecord
 from memstore.store import Durability, MemStore, SettingsArgument
 from memstore.writing import append_drafts, build_batch, check_import, own_records, record_fields
@@ -73,7 +72,7 @@ class AsyncMemStore:
 
     async def append(self, *, agent_id: str, **fields: Unpack[AppendFields]) -> str:
         """See `MemStore.append`."""
-        return await self._append_one(record_fields(check_agent_id(agent_id), **fields))
+        return await self._append_one(record_fields(agent_id, fields))
 
     async def append_many(self, records: Iterable[MemoryRecord | Mapping[str, Any]]) -> list[str]:
         """See `MemStore.append_many`."""
@@ -184,7 +183,7 @@ class AsyncAgentMemory:
 
     async def append(self, **fields: Unpack[AppendFields]) -> str:
         """See `AgentMemory.append`."""
-        return await self._store._append_one(record_fields(self.agent_id, **fields))  # noqa: SLF001 - made by its store
+        return await self._store._append_one(record_fields(self.agent_id, fields))  # noqa: SLF001 - made by its store
 
     async def append_many(self, records: Iterable[MemoryRecord | Mapping[str, Any]]) -> list[str]:
         """See `AgentMemory.append_many`."""

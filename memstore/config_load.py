@@ -274,7 +274,8 @@ def _check_order(values: Mapping[str, _Given]) -> None:
         if low.value > high.value or (low.value == high.value and not may_be_equal):
             word = "at most" if may_be_equal else "below"
             raise ConfigError(
-                f"{smaller} = {low.value} ({low.origin}) must be {word} {larger} = {high.value} ({high.origin}): {reason}"
+                f"{smaller} = {low.value} ({low.origin}) must be {word} "
+                f"{larger} = {high.value} ({high.origin}): {reason}"
             )
 
 

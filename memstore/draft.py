@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
+from memstore.draft_shape import LABEL_CHARS_MAX, stored_shape
 from memstore.errors import InvalidRecordError
 from memstore.ids import check_agent_id
 from memstore.record import Importance, InputPart, MemoryRecord, MemoryType, Relationships, ResponsePart
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024
 _ORJSON_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-_LABEL_CHARS_MAX = 4096
+_DEFAULT_TYPE = b'"memory_type":"INTERACTION",'
+_DEFAULT_IMPORTANCE = b'"importance":"MEDIUM",'
 _strict_encode = json.JSONEncoder(allow_nan=False).encode
 """The standard library's encoder refuses NaN; it is asked only where orjson wrote a ``null``."""
 
@@ -48,7 +50,7 @@ class Draft(NamedTuple):
         agent_id: whose it is.
         timestamp: what the caller gave as time, not yet parsed, or None for now.
         source_id: the id it had elsewhere, or None.
-        body: JSON object bytes of every other field, from ``{"memory_type":`` on.
+        body: JSON object bytes of every field but ``memory_id`` and ``timestamp_utc``.
     """
 
     agent_id: str
@@ -66,21 +68,17 @@ def draft_record(fields: MemoryRecord | Mapping[str, Any], *, record_bytes_max: 
     Raises:
         InvalidRecordError: says which field is wrong and what it may be.
     """
-    if type(fields) is dict:  # asked first: the general question below costs much more
-        if not fields.keys() <= FIELD_NAMES:
-            _refuse_unknown(fields.keys(), FIELD_NAMES, "record")
-    elif isinstance(fields, MemoryRecord):
-        fields = {n: v for n in FIELD_NAMES if (v := getattr(fields, n)) is not None and v != ""}
-    elif not isinstance(fields, Mapping):
-        raise InvalidRecordError(f"a record is a MemoryRecord or a dict, not {type(fields).__name__}")
-    elif not fields.keys() <= FIELD_NAMES:
-        _refuse_unknown(fields.keys(), FIELD_NAMES, "record")
-    get = fields.get
+    if type(fields) is dict:  # asked first: the general question costs much more
+        draft = _draft_as_given(fields, record_bytes_max)
+        if draft is not None:
+            return draft
+    get = _known_fields(fields).get
     agent_id = get("agent_id", "")
     agent_id = _known_agent_id(agent_id) if type(agent_id) is str else check_agent_id(agent_id)
     if get("memory_id"):
         raise InvalidRecordError("memory_id is given by the store; to keep an id from elsewhere pass it as source_id")
     body: dict[str, Any] = {
+        "agent_id": agent_id,
         "memory_type": _name(get("memory_type"), _TYPES, "memory_type", "INTERACTION"),
         "importance": _name(get("importance"), _IMPORTANCES, "importance", "MEDIUM"),
     }
@@ -91,6 +89,48 @@ def draft_record(fields: MemoryRecord | Mapping[str, Any], *, record_bytes_max: 
             if value is not None:
                 body[name] = value
     return Draft(agent_id, _given_time(get("timestamp_utc")), body.get("source_id"), _encode(body, record_bytes_max))
+
+
+def _known_fields(fields: object) -> Mapping[str, Any]:
+    """A record's fields by name, all of them known."""
+    if isinstance(fields, MemoryRecord):
+        return {n: v for n in FIELD_NAMES if (v := getattr(fields, n)) is not None and v != ""}
+    if not isinstance(fields, Mapping):
+        raise InvalidRecordError(f"a record is a MemoryRecord or a dict, not {type(fields).__name__}")
+    if not fields.keys() <= FIELD_NAMES:
+        _refuse_unknown(fields.keys(), FIELD_NAMES, "record")
+    return fields
+
+
+def _draft_as_given(fields: dict[str, Any], record_bytes_max: int) -> Draft | None:
+    """The draft of a dict that needs no normalising; None where it must be looked at field by field."""
+    shape = stored_shape(fields)
+    if shape is None or "retention_days" in shape.metadata:
+        return None
+    timestamp = shape.timestamp_utc
+    asked_in_text, answered_in_text = type(shape.input) is str, type(shape.response) is str
+    if timestamp is not None or asked_in_text or answered_in_text:
+        if timestamp == "":
+            return None
+        fields = fields.copy()
+        fields.pop("timestamp_utc", None)
+        if asked_in_text:
+            fields["input"] = {"content": shape.input}
+        if answered_in_text:
+            fields["response"] = {"content": shape.response}
+    try:
+        encoded = orjson.dumps(fields, option=_ORJSON_OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    # A null may be a NaN or a field that is None; a line break comes from a raw fragment.
+    if b"null" in encoded or b"\n" in encoded or len(encoded) > record_bytes_max:
+        return None
+    if shape.memory_type is None or shape.importance is None:
+        missing = (_DEFAULT_TYPE if shape.memory_type is None else b"") + (
+            _DEFAULT_IMPORTANCE if shape.importance is None else b""
+        )
+        encoded = b"{%b%b" % (missing, encoded[1:])
+    return Draft(_known_agent_id(shape.agent_id), timestamp, shape.source_id or None, encoded)
 
 
 def draft_stored_form(fields: Mapping[str, Any], *, record_bytes_max: int = RECORD_BYTES_MAX) -> Draft:
@@ -108,8 +148,8 @@ def draft_stored_form(fields: Mapping[str, Any], *, record_bytes_max: int = RECO
         InvalidRecordError: too long, or with an integer, text or depth that JSON lines cannot have.
     """
     body = dict(fields)
-    agent_id, time_us = body.pop("agent_id"), body.pop("timestamp_utc")
-    return Draft(agent_id, time_us, body.get("source_id"), _encode(body, record_bytes_max, may_hold_nan=False))
+    time_us = body.pop("timestamp_utc")
+    return Draft(body["agent_id"], time_us, body.get("source_id"), _encode(body, record_bytes_max, may_hold_nan=False))
 
 
 def _given_time(value: object) -> object:
@@ -176,8 +216,8 @@ def _name(value: object, names: dict[object, str], field: str, default: str) -> 
 
 
 def _label(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value or len(value) > _LABEL_CHARS_MAX:
-        raise InvalidRecordError(f"{name} must be text of 1 to {_LABEL_CHARS_MAX} characters, not {value!r:.80}")
+    if not isinstance(value, str) or not value or len(value) > LABEL_CHARS_MAX:
+        raise InvalidRecordError(f"{name} must be text of 1 to {LABEL_CHARS_MAX} characters, not {value!r:.80}")
     return value
 
 

@@ -1,7 +1,8 @@
 """The shape of a record that may be encoded as it is given, checked by msgspec in C.
 
-Most records come as plain dicts that are right already. Checking one against this shape takes 0.4 µs where looking at it field by
-field takes 8; what does not fit goes to `memstore.draft`, which knows how to bring it into shape, or what to say against it.
+Most records come as plain dicts that are right already. Checking one against this shape takes 0.5 µs where looking at
+it field by field takes 5; what does not fit goes to `memstore.draft`, which knows how to bring it into shape, or what
+to say against it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from memstore.record import Importance, MemoryType
-
 LABEL_CHARS_MAX = 4096
 """Characters of ``source_id``, ``shard_id`` and ``timestamp_local``: generous for a path, bounded for a line."""
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=LABEL_CHARS_MAX)]
-_TypeName = Literal[tuple(m.value for m in MemoryType)]  # type: ignore[valid-type]
-_ImportanceName = Literal[tuple(i.value for i in Importance)]  # type: ignore[valid-type]
+_TypeName = Literal[
+    "INTERACTION", "CONTEXT", "LEARNING", "SYSTEM_STATE", "PERFORMANCE", "ERROR", "GOAL", "BELIEF", "PLAN"
+]
+_ImportanceName = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"]
 
 
 class _Input(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -48,8 +49,8 @@ class StoredShape(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=F
     source_id: Label = ""
     timestamp_local: Label = ""
     shard_id: Label = ""
-    memory_type: _TypeName = ""
-    importance: _ImportanceName = ""
+    memory_type: _TypeName | None = None
+    importance: _ImportanceName | None = None
     input: _Input | str | None = None
     response: _Response | str | None = None
     content: Any = None

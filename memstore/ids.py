@@ -25,7 +25,8 @@ from memstore.timestamps import id_stamp_to_us, iso_and_id_stamp
 
 AGENT_ID_BYTES_MAX = 200
 WRITER_NUMBER_MAX = 2**31 - 1
-SEQUENCE_MAX = 2**32 - 1
+SEQUENCE_BITS = 32
+SEQUENCE_MAX = 2**SEQUENCE_BITS - 1
 ID_TAIL_CHARS = 39
 """``_YYYYMMDD_HHMMSS_`` (17) and the suffix of 6 + 16."""
 
@@ -71,7 +72,7 @@ def check_agent_id(agent_id: object) -> str:
 
 def minted_suffix(writer_number: int, sequence: int) -> str:
     """16 hex digits of a record minted by this store; both numbers fit (31 and 32 bits)."""
-    return f"{writer_number << 32 | sequence:016x}"
+    return f"{writer_number << SEQUENCE_BITS | sequence:016x}"
 
 
 def derived_suffix(agent_id: str, source_id: str) -> str:

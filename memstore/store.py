@@ -119,7 +119,7 @@ class MemStore:
 
     def append(self, *, agent_id: str, **fields: Unpack[AppendFields]) -> str:
         """Remember one thing for an agent; see `AgentMemory.append`."""
-        return append_one(self._engine, record_fields(check_agent_id(agent_id), **fields))
+        return append_one(self._engine, record_fields(agent_id, fields))
 
     def append_many(self, records: Iterable[MemoryRecord | Mapping[str, Any]]) -> list[str]:
         """Store records of any agents as one batch: all of them, or none.
@@ -252,7 +252,7 @@ class MemStore:
 
 
 def start_import(store: MemStore, drafts: list[Draft]) -> StartedAppend:
-    """``store.import_many`` without the wait: the importers read their next batch meanwhile, and then wait for this one.
+    """``store.import_many`` without the wait: the importers read on meanwhile, and then wait for this.
 
     Other imports into the store wait until it has been waited for.
     """

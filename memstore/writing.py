@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -14,57 +15,56 @@ from memstore.errors import InvalidRecordError
 from memstore.fs.lock import locked
 from memstore.record import MemoryRecord
 
+_PLAIN_ARGUMENTS = frozenset(
+    (
+        "input",
+        "response",
+        "content",
+        "memory_type",
+        "importance",
+        "context",
+        "metadata",
+        "timestamp_local",
+        "source_id",
+    )
+)
+_JOINED_ARGUMENTS = frozenset(("session", "parent", "related"))
 IMPORT_WAIT_S = 600.0
 """How long one import waits for another one's batch."""
 
 
-def record_fields(
-    agent_id: str,
-    *,
-    input: Any = None,  # noqa: A002 - the record's own field name
-    response: Any = None,
-    content: Any = None,
-    memory_type: str | None = None,
-    importance: str | None = None,
-    tags: Iterable[str] | None = None,
-    context: Mapping[str, Any] | None = None,
-    session: str | None = None,
-    parent: str | None = None,
-    related: Iterable[str] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    timestamp: Any = None,
-    timestamp_local: str | None = None,
-    source_id: str | None = None,
-) -> dict[str, Any]:
-    """The arguments of ``append`` as a plain record.
+def record_fields(agent_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``append`` as a plain record; those that are None were not given.
 
     Raises:
-        InvalidRecordError: ``session`` contradicts ``context["session_id"]``, or tags are one text instead of several.
+        InvalidRecordError: an argument has no such name, or ``session`` contradicts ``context["session_id"]``.
     """
-    fields: dict[str, Any] = {
-        "agent_id": agent_id,
-        "memory_type": memory_type,
-        "importance": importance,
-        "input": input,
-        "response": response,
-        "content": content,
-        "timestamp_utc": timestamp,
-        "timestamp_local": timestamp_local,
-        "source_id": source_id,
-        "metadata": metadata,
-        "context": context,
-    }
-    if tags is not None:
-        fields["tags"] = tags if isinstance(tags, (str, list, tuple)) else list(tags)
+    fields: dict[str, Any] = {"agent_id": agent_id}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name in _PLAIN_ARGUMENTS:
+            fields[name] = value
+        elif name == "timestamp":
+            fields["timestamp_utc"] = value
+        elif name == "tags":
+            # One text is refused later, by name, and not taken apart into letters here.
+            fields["tags"] = value if isinstance(value, (str, list)) or not isinstance(value, Iterable) else list(value)
+        elif name not in _JOINED_ARGUMENTS:
+            near = difflib.get_close_matches(name, (*_PLAIN_ARGUMENTS, *_JOINED_ARGUMENTS, "timestamp", "tags"), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidRecordError(f"append has no argument {name!r}{hint}")
+    session = given.get("session")
     if session is not None:
-        known = (context or {}).get("session_id", session)
-        if known != session:
-            raise InvalidRecordError(f"session {session!r} contradicts context['session_id'] {known!r}")
-        fields["context"] = {**(context or {}), "session_id": session}
+        context = given.get("context") or {}
+        if context.get("session_id", session) != session:
+            raise InvalidRecordError(f"session {session!r} contradicts context['session_id'] {context['session_id']!r}")
+        fields["context"] = {**context, "session_id": session}
+    parent, related = given.get("parent"), given.get("related")
     if parent is not None or related is not None:
         fields["relationships"] = {
-            "parent_memory_id": parent,
-            "related_memories": None if related is None else list(related),
+            **({} if parent is None else {"parent_memory_id": parent}),
+            **({} if related is None else {"related_memories": list(related)}),
         }
     return fields
 

@@ -1,16 +1,11 @@
-"""Fixtures of all tests. Helpers that are plain functions are in ``support.py``, which this file's place makes importable."""
+"""Fixtures of all tests. Plain functions are in ``support.py``, which this file's place makes importable."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The user's own settings file must not decide what a test sees."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
-    yield

@@ -1,4 +1,4 @@
-"""What several tests of the engine share: tiny settings, engines on a chosen storage, records, and looks at a store from outside."""
+"""What tests of the engine share: tiny settings, engines on a chosen storage, and looks at a store from outside."""
 
 from __future__ import annotations
 
@@ -70,6 +70,11 @@ def put(engine: Engine, agent: str, content: Any, **fields: Any) -> str:
 def put_many(engine: Engine, records: Iterable[dict[str, Any]]) -> list[str]:
     """Append one batch to an engine."""
     return append_batch(engine, list(records)).ids
+
+
+def flat(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Everything in them, in order."""
+    return [item for each in lists for item in each]
 
 
 def lane_files(root: str | os.PathLike[str], suffix: str = ".lane") -> list[str]:

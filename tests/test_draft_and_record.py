@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstore.draft import FIELD_NAMES, draft_record
+from memstore.draft_shape import StoredShape, stored_shape
 from memstore.errors import InvalidRecordError, StorageError
 from memstore.format.lines import agent_prefix, encode_line, id_needle, line_memory_id, line_time_us, time_bound
 from memstore.record import Importance, InputPart, MemoryRecord, MemoryType, Relationships, ResponsePart, decode_record
@@ -45,10 +46,10 @@ def test_free_json_comes_back_as_it_went_in(content, agent):
     assert line_time_us(line, len(agent_prefix(agent))) == 1_736_951_400_123_456
 
 
-def test_the_line_begins_with_id_time_and_agent_and_leaves_defaults_out():
+def test_the_line_begins_with_id_and_time_and_always_names_type_and_importance():
     assert line_of({"agent_id": "bot", "content": {"a": 1}}) == (
         b'{"memory_id":"bot_20250115_143000_1234560000000000000000","timestamp_utc":"2025-01-15T14:30:00.123456Z",'
-        b'"agent_id":"bot","memory_type":"INTERACTION","importance":"MEDIUM","content":{"a":1}}\n'
+        b'"memory_type":"INTERACTION","importance":"MEDIUM","agent_id":"bot","content":{"a":1}}\n'
     )
 
 
@@ -142,3 +143,35 @@ def test_a_raw_fragment_cannot_break_a_line():
 def test_a_time_bound_divides_lines_by_their_time(line_us, bound_us):
     line = line_of({"agent_id": "a_b"}, time_us=line_us)
     assert (line < time_bound(agent_prefix("a_b"), bound_us)) == (line_us < bound_us)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": 1},
+        {"memory_type": "ERROR", "content": None},
+        {"importance": Importance.LOW, "memory_type": MemoryType.PLAN},
+        {"input": "text", "response": "text"},
+        {"input": InputPart(content="x"), "tags": ("a", "b")},
+        {"tags": [], "context": {}, "metadata": {}, "relationships": None},
+        {"metadata": {"retention_days": 3}, "relationships": {"parent_memory_id": "p"}},
+        {"response": {"confidence": 1, "success": False}},
+        {"content": {"null": [None, "null"]}, "source_id": "s"},
+        {"timestamp_utc": "2025-01-15", "content": "x"},
+    ],
+)
+def test_records_that_are_encoded_as_given_say_the_same_as_those_that_are_brought_into_shape(fields, monkeypatch):
+    quick = draft_record({"agent_id": "bot", **fields})
+    monkeypatch.setattr("memstore.draft.stored_shape", lambda fields: None)
+    slow = draft_record({"agent_id": "bot", **fields})
+    assert quick[:3] == slow[:3]
+    assert decode_record(quick.body) == decode_record(slow.body)
+
+
+def test_the_quick_shape_knows_every_field_type_and_importance():
+    assert {f.name for f in msgspec.structs.fields(StoredShape)} == FIELD_NAMES - {"memory_id"}
+    for field, members in (("memory_type", MemoryType), ("importance", Importance)):
+        for member in members:
+            assert getattr(stored_shape({"agent_id": "a", field: member.value}), field) == member.value
+    with pytest.raises(InvalidRecordError):
+        draft_record({"agent_id": "a", "memory_type": ""})

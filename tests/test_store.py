@@ -271,3 +271,24 @@ def test_importing_memstore_loads_nothing_heavy():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_get_many_reads_all_of_an_agent_at_once_and_finds_what_get_finds(store):
+    ids = store.append_many([{"agent_id": agent, "content": n} for n in range(20) for agent in ("a", "b")])
+    store.drain()
+    ids += store.append_many([{"agent_id": "a", "content": n} for n in range(20, 25)])
+    store._engine.reader.clear_caches()
+    absent = ids[0][:-1] + ("0" if ids[0][-1] != "0" else "1")
+    wanted = [*reversed(ids), absent, ids[3], ids[3]]
+    assert store.get_many(wanted) == [store.get(memory_id) for memory_id in wanted]
+    assert store.get_many([absent, absent]) == [None, None]
+    assert store.get_many([]) == []
+
+
+def test_import_many_says_what_is_stored_just_as_it_was_given(store):
+    record = {"agent_id": "a", "source_id": "s", "timestamp_utc": "2025-01-01T00:00:00Z", "content": 1}
+    first = store.import_many([record, record, {**record, "content": 2}])
+    assert (first.added, first.equal) == ([True, False, False], [True, True, False])
+    again = store.import_many([record, {**record, "content": 2}])
+    assert (again.added, again.equal) == ([False, False], [True, False])
+    assert len({*first.ids, *again.ids}) == 1

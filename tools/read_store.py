@@ -3,8 +3,8 @@
 
     tools/read_store.py STORE_DIR AGENT_ID > memories.ndjson
 
-For those who want their data and not our code, and as a proof that the page is complete. Needs Python 3.11+ and ``xxhash``. It
-verifies every checksum, and reads a store that nobody is writing to.
+For those who want their data and not our code, and as a proof that the page is complete. Needs Python 3.11+ and
+``xxhash``. It verifies every checksum, and reads a store that nobody is writing to.
 """
 
 from __future__ import annotations

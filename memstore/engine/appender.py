@@ -14,6 +14,7 @@ from memstore.draft import Draft, draft_record
 from memstore.engine.batch import Batch, Ticket, encode_draft
 from memstore.engine.stamper import Stamp, Stamper
 from memstore.errors import InvalidRecordError, UsageError
+from memstore.format.lines import encode_line
 from memstore.record import MemoryRecord
 
 RecordLike = MemoryRecord | Mapping[str, Any] | Draft
@@ -115,30 +116,37 @@ class Appender:
             InvalidRecordError: says which record's time is refused.
             UsageError: the batch is over its limit.
         """
+        if not any(timestamp is not None or source_id is not None for _, timestamp, source_id, _ in drafts):
+            batch = Batch(ticket)
+            ids = batch.add_run(drafts, self._stamper.stamp_run(len(drafts)))
+            return self._within_limit(batch), ImportOutcome(ids, [True] * len(ids), [True] * len(ids))
         stamps = self._stamper.stamp_many(drafts)
         ids = [f"{draft.agent_id}_{stamp.id_stamp}{stamp.suffix}" for draft, stamp in zip(drafts, stamps, strict=True)]
         stored = self._stored(drafts, stamps, ids)
         batch = Batch(ticket)
         added: list[bool] = []
         equal: list[bool] = []
-        for draft, stamp, memory_id in zip(drafts, stamps, ids, strict=True):
-            line = encode_draft(draft, stamp)
-            if draft.source_id is not None:
+        for (agent, _, source_id, body), (_, iso, id_stamp, suffix), memory_id in zip(drafts, stamps, ids, strict=True):
+            line = encode_line(agent, iso, id_stamp, suffix, body)
+            if source_id is not None:
                 known = stored.get(memory_id)
                 if known is not None:
                     added.append(False)
                     equal.append(line[:-1] == known or line == known)
                     continue
                 stored[memory_id] = line
-            batch.add(draft.agent_id, stamp.id_stamp[:8], line)
+            batch.add(agent, id_stamp[:8], line)
             added.append(True)
             equal.append(True)
+        return self._within_limit(batch), ImportOutcome(ids, added, equal)
+
+    def _within_limit(self, batch: Batch) -> Batch:
         if batch.bytes > self._batch_bytes_max:
             raise UsageError(
                 f"the batch is {batch.bytes} bytes; the limit is {self._batch_bytes_max} (batch_bytes_max). "
                 "Append it in parts: each part is then durable by itself"
             )
-        return batch, ImportOutcome(ids, added, equal)
+        return batch
 
     def _stored(self, drafts: list[Draft], stamps: list[Stamp], ids: list[str]) -> dict[str, bytes]:
         """Lines of those drafts from elsewhere that are stored already, by memory id."""

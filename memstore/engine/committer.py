@@ -149,9 +149,9 @@ class Committer:
             except MemstoreError as failure:
                 error = failure
                 _log.error("a commit of %d record(s) failed: %s", sum(b.records for b in batches), failure)
-            except Exception as failure:
-                # A bug of ours, or a store whose directories are gone, must leave nobody waiting for ever: neither these
-                # appenders nor the next, so the thread goes on.
+            except Exception as failure:  # noqa: BLE001 - told to the waiters and logged
+                # A bug of ours, or a store whose directories are gone, must leave nobody waiting for ever: neither
+                # these appenders nor the next, so the thread goes on.
                 error = StorageError(f"the committer failed: {failure!r}")
                 _log.exception("a commit of %d record(s) failed", sum(b.records for b in batches))
             settle_tickets([b.ticket for b in batches], error)

@@ -98,8 +98,8 @@ class Merger:
                 added = {name for name in self._waiting() if lane_token(name) == missing.token} - chosen
                 if not added:
                     raise StorageError(
-                        f"{self._paths.lanes}: lane {missing.token} is part of a merge that was interrupted and cannot be "
-                        "read: its last line does not verify. Nothing is lost: the lanes stay, and reads go on"
+                        f"{self._paths.lanes}: lane {missing.token} is part of a merge that was interrupted and cannot "
+                        "be read: its last line does not verify. Nothing is lost: the lanes stay, and reads go on"
                     ) from missing
                 chosen |= added
             finally:

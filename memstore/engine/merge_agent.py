@@ -171,8 +171,9 @@ class AgentMerge:
                 file.close()
 
     def _check_surplus(self, file: StorageFile, agent: str, committed: int, tagged: list[TaggedSlice]) -> None:
-        """See that what stands behind the committed length of a day file may be cut: a merge that was stopped left it,
-        so that every record in it is in a lane that still stands.
+        """See that what stands behind the committed length of a day file may be cut.
+
+        A merge that was stopped left it, so every record in it has to be in a lane that still stands.
 
         Raises:
             CorruptionError: a whole record of the agent is there that no lane has.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from memstore.clock import Clock
 from memstore.draft import Draft
 from memstore.errors import InvalidRecordError, UsageError
-from memstore.ids import SEQUENCE_MAX, derived_suffix, minted_suffix
+from memstore.ids import SEQUENCE_BITS, SEQUENCE_MAX, derived_suffix, minted_suffix
 from memstore.timestamps import US_PER_DAY, iso_and_id_stamp, iso_text, parse_time
 
 
@@ -25,6 +25,14 @@ class Stamp(NamedTuple):
     iso: str
     id_stamp: str
     suffix: str
+
+
+class StampRun(NamedTuple):
+    """Stamps of records that share one time; their suffixes are ``first``, ``first + 1``, ... as 16 hex digits."""
+
+    iso: str
+    id_stamp: str
+    first: int
 
 
 class Stamper:
@@ -106,6 +114,18 @@ class Stamper:
             except InvalidRecordError as error:
                 raise InvalidRecordError(error.reason, index=index) from error
         return stamps
+
+    def stamp_run(self, count: int) -> StampRun:
+        """The stamps of that many new records at once: one clock reading, numbers that follow each other."""
+        with self._lock:
+            now_us = self._now_us()
+            if self._sequence + count > SEQUENCE_MAX:
+                self._writer = None
+            writer = self._current_writer()
+            first = writer << SEQUENCE_BITS | self._sequence
+            self._sequence += count
+        iso, id_stamp = iso_and_id_stamp(now_us)
+        return StampRun(iso, id_stamp, first)
 
     def forget(self) -> None:
         """In a forked child: the parent's writer number is the parent's."""

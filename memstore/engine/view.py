@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.lane_set import LaneSet
-from memstore.engine.piece import NO_MERGE, Piece
+from memstore.engine.piece import Piece, SlicePiece
 from memstore.errors import CorruptionError
 from memstore.fs.handles import ReadHandles
-from memstore.fs.storage import Storage, StorageFile
+from memstore.fs.storage import Storage
+from memstore.fs.verified import read_verified
 from memstore.manifest.cache import ManifestCache
-from memstore.manifest.reader import BlockRef, Manifest
+from memstore.manifest.reader import Manifest
 from memstore.timestamps import day_text
 from memstore.wal.reader import LaneReader, LaneSlices
 
@@ -46,7 +45,7 @@ class Snapshot:
 
     agent: str
     manifest: Manifest | None
-    slices: dict[str, tuple[Piece, ...]]
+    slices: dict[str, tuple[SlicePiece, ...]]
     distrusted: frozenset[str]
     version: tuple[object, ...]
     damage: tuple[CorruptionError, ...]
@@ -96,7 +95,7 @@ class ViewBuilder:
         merged: set[str] = set()
         if manifest is not None and found:
             merged = {token for token, index in manifest.merged.items() if manifest.merges[index].id not in distrusted}
-        slices: dict[str, list[Piece]] = {}
+        slices: dict[str, list[SlicePiece]] = {}
         damage: list[CorruptionError] = list(self._lanes.unreadable)
         version: list[object] = [None if manifest is None else (manifest.identity, manifest.end)]
         for lane, held in found:
@@ -110,9 +109,8 @@ class ViewBuilder:
             )
             if lane.token in merged or not (held.slices or held.damaged):
                 continue
-            opener = partial(_same, file)
             for s in held.slices:
-                piece = Piece(s.t_min, s.t_max, s.offset, s.length, s.records, s.xxh3, NO_MERGE, opener)
+                piece = SlicePiece(s.t_min, s.t_max, s.offset, s.length, s.records, file, s.xxh3)
                 slices.setdefault(s.day, []).append(piece)
             version.append((lane.token, len(held.slices), held.slices[-1].xxh3 if held.slices else None))
         error = None if manifest is None else manifest.damage()
@@ -157,7 +155,7 @@ class ViewBuilder:
 
         No piece spans two days.
         """
-        pieces = [p for p in snapshot.slices.get(day, ()) if p.t_min < until_us and p.t_max >= since_us]
+        pieces: list[Piece] = [p for p in snapshot.slices.get(day, ()) if p.t_min < until_us and p.t_max >= since_us]
         manifest = snapshot.manifest
         if manifest is None:
             return pieces
@@ -165,22 +163,31 @@ class ViewBuilder:
         if snapshot.distrusted:
             left_out = frozenset(i for i, merge in enumerate(manifest.merges) if merge.id in snapshot.distrusted)
         pieces.extend(
-            self._block_piece(manifest, ref)
+            ref
             for ref in manifest.days.get(day, ())
             if ref.t_min < until_us and ref.t_max >= since_us and ref.merge not in left_out
         )
         return pieces
 
-    def merged_pieces_at(self, agent: str, time_us: int) -> Iterator[Piece]:
-        """Pieces of day files that may hold a record of this moment.
+    def read(self, manifest: Manifest | None, piece: Piece) -> bytes:
+        """A piece's bytes, verified.
 
-        The short way to one record: it does not look at the lanes.
+        Args:
+            manifest: the one that a block comes from.
+            piece: which.
+
+        Raises:
+            CorruptionError: they are not what was written.
+            FileNotFoundError: the file has moved.
         """
-        manifest = self.manifest(agent)
-        if manifest is not None:
-            for ref in manifest.days.get(day_text(time_us), ()):
-                if ref.t_min <= time_us <= ref.t_max:
-                    yield self._block_piece(manifest, ref)
+        if isinstance(piece, SlicePiece):
+            file = piece.file
+        else:
+            assert manifest is not None
+            file = self._handles.get(f"{manifest.directory}/{piece.file}")
+        return read_verified(
+            file, offset_bytes=piece.offset, length_bytes=piece.length, xxh3=piece.xxh3, records=piece.records
+        )
 
     def forget_lanes(self) -> None:
         """Read all lanes from their start at the next look."""
@@ -189,11 +196,3 @@ class ViewBuilder:
     def lane_tokens(self) -> set[str]:
         """Tokens of all lanes there are now."""
         return {lane.token for lane in self._lanes.refresh()}
-
-    def _block_piece(self, manifest: Manifest, ref: BlockRef) -> Piece:
-        opener = partial(self._handles.get, f"{manifest.directory}/{ref.file}")
-        return Piece(ref.t_min, ref.t_max, ref.offset, ref.length, ref.records, ref.xxh3, ref.merge, opener)
-
-
-def _same(file: StorageFile) -> StorageFile:
-    return file

@@ -29,11 +29,6 @@ def agent_prefix(agent_id: str) -> bytes:
 
 
 @lru_cache(maxsize=16384)
-def _agent_field(agent_id: str) -> bytes:
-    return b'Z","agent_id":%b,' % orjson.dumps(agent_id)
-
-
-@lru_cache(maxsize=16384)
 def _second_us(stamp: bytes) -> int:
     """Microseconds of ``YYYYMMDD_HHMMSS``."""
     text = stamp.decode("ascii")
@@ -48,14 +43,13 @@ def encode_line(agent_id: str, iso: str, id_stamp: str, suffix: str, body: bytes
         iso: 27 characters, ``2025-01-15T14:30:00.123456Z``.
         id_stamp: the same time as in the id.
         suffix: 16 hex digits of the id.
-        body: the other fields as a JSON object (`memstore.draft.Draft.body`).
+        body: every other field as a JSON object (`memstore.draft.Draft.body`).
     """
-    return b'%b%b%b","timestamp_utc":"%b%b%b\n' % (
+    return b'%b%b%b","timestamp_utc":"%b",%b\n' % (
         agent_prefix(agent_id),
         id_stamp.encode(),
         suffix.encode(),
-        iso[:-1].encode(),
-        _agent_field(agent_id),
+        iso.encode(),
         body[1:],
     )
 

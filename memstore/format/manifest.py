@@ -52,8 +52,8 @@ class Chunk(msgspec.Struct, frozen=True):
 class Merge(msgspec.Struct, frozen=True, kw_only=True):
     """One merge line: ``lanes`` are the tokens of the lanes whose slices of this agent it copied.
 
-    ``run_bytes`` is how many bytes of slices it sorted at once: whoever repeats the merge, with whatever settings, must get
-    the same bytes. Left out of the line where it is `RUN_BYTES`.
+    ``run_bytes`` is how many bytes of slices it sorted at once: whoever repeats the merge, with whatever settings,
+    must get the same bytes. Left out of the line where it is `RUN_BYTES`.
     """
 
     id: str

@@ -36,7 +36,7 @@ _LET_GO: dict[str, Any] = {}
 Reread = Callable[[Source], Source]
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, gc=False):
     """One record on its way.
 
     Attributes:
@@ -67,14 +67,19 @@ class BatchLoader:
         hints: for mapping an entry again.
         reread: a source once more with its text kept verbatim; raises DamagedError.
         dry_run: look up, write nothing.
+        ahead: take entries while a batch is on its way to the disk. Other imports into the store wait meanwhile, so
+            it is not for sources that may keep this one waiting.
     """
 
-    def __init__(self, store: MemStore, report: ImportReport, hints: Hints, *, reread: Reread, dry_run: bool) -> None:
+    def __init__(
+        self, store: MemStore, report: ImportReport, hints: Hints, *, reread: Reread, dry_run: bool, ahead: bool
+    ) -> None:
         self._store = store
         self._report = report
         self._hints = hints
         self._reread = reread
         self._dry_run = dry_run
+        self._ahead = ahead
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
         self._own_ids = False
@@ -105,7 +110,16 @@ class BatchLoader:
     def flush(self) -> None:
         """Store what is pending, and return when it is durable."""
         self._start()
-        self._wait()
+        self.settle()
+
+    def settle(self) -> None:
+        """Return when what is on its way to the disk is durable."""
+        (started, pending), self._on_the_way = self._on_the_way, (None, [])
+        if started is not None:
+            outcome = started.wait()
+            doubtful = self._counted(pending, outcome.added, outcome.equal)
+            if doubtful:
+                self._load_others(doubtful)
 
     def close(self) -> None:
         """Wait for what is on its way to the disk, whatever befell it: after an error of the reading."""
@@ -116,10 +130,10 @@ class BatchLoader:
 
     def _start(self) -> None:
         """Begin to store what is pending, once the batch before is durable; the next one can be read meanwhile."""
-        self._wait()
+        self.settle()
         pending = self._without_known_ids() if self._own_ids else self._pending
         self._pending, self._pending_bytes, self._own_ids = [], 0, False
-        if not self._dry_run and pending:
+        if self._ahead and not self._dry_run and pending:
             try:
                 self._on_the_way = start_import(self._store, [draft for _, draft in pending]), pending
             except InvalidRecordError:
@@ -129,14 +143,6 @@ class BatchLoader:
         doubtful = self._load(pending)
         if doubtful:
             self._load_others(doubtful)
-
-    def _wait(self) -> None:
-        (started, pending), self._on_the_way = self._on_the_way, (None, [])
-        if started is not None:
-            outcome = started.wait()
-            doubtful = self._counted(pending, outcome.added, outcome.equal)
-            if doubtful:
-                self._load_others(doubtful)
 
     def _without_known_ids(self) -> list[_Pending]:
         """Leave out records that carry an id of this very store."""

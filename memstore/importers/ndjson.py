@@ -72,7 +72,7 @@ def import_ndjson(
 
     parents = ParentIndex(ids)
     hints = Hints(tz=tz, agent=agent, resolve=parents.resolve)
-    loader = BatchLoader(store, report, hints, reread=verbatim_line, dry_run=dry_run)
+    loader = BatchLoader(store, report, hints, reread=verbatim_line, dry_run=dry_run, ahead=False)
     total = 0
     try:
         with _opened(lines) as stream:

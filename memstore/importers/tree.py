@@ -104,7 +104,7 @@ class _TreeImport:
         )
         self._file_bytes_max = store.settings.storage.record_bytes_max * _FILE_BYTES_PER_RECORD_BYTE
         self._store_inode = _inode(store.root)
-        self._loader = BatchLoader(store, report, self._hints, reread=self._reread, dry_run=dry_run)
+        self._loader = BatchLoader(store, report, self._hints, reread=self._reread, dry_run=dry_run, ahead=True)
 
     def run(self, progress: Progress | None) -> None:
         report, add = self._report, self._loader.add
@@ -236,6 +236,7 @@ class _TreeImport:
         )
 
     def _ids(self) -> Iterator[IdRow]:
+        self._loader.settle()  # what follows takes long, and other imports would wait
         unused = ImportReport()
         for directory in self._walk():
             for entry in self._entries(directory, self._plain_hints, unused):

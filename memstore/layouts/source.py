@@ -28,7 +28,7 @@ class DamagedError(ValueError):
     """A source cannot become a record; its text is the reason. Never leaves the importers."""
 
 
-class Source(msgspec.Struct):
+class Source(msgspec.Struct, gc=False):
     """One parsed file or line.
 
     Attributes:

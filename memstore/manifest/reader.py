@@ -49,6 +49,7 @@ class Manifest:
 
     Attributes:
         path: the MANIFEST.
+        directory: the agent's.
         agent: the true agent id.
         identity: device, inode and size when it was read.
         end: bytes of whole lines; anything behind is torn.
@@ -60,6 +61,7 @@ class Manifest:
     """
 
     path: str
+    directory: str
     agent: str
     identity: FileIdentity
     end: int
@@ -68,11 +70,6 @@ class Manifest:
     merged: Mapping[str, int] = field(default_factory=dict)
     merges: tuple[MergeRef, ...] = ()
     damaged: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def directory(self) -> str:
-        """The agent's directory."""
-        return os.path.dirname(self.path)
 
     def stands_at(self, identity: FileIdentity) -> bool:
         """Whether the MANIFEST still says this, by what stands at its path.
@@ -154,7 +151,7 @@ def _read(file: StorageFile, path: str, known: Manifest | None) -> Manifest | No
             raise CorruptionError(
                 path, offset_bytes=0, length_bytes=len(lines[0]), reason="the first line does not verify"
             )
-        known = Manifest(path, header.agent, identity, 0)
+        known = Manifest(path, os.path.dirname(path), header.agent, identity, 0)
     growing = _Growing(known)
     position = start
     for raw, line in zip(lines, decoded, strict=False):
@@ -226,6 +223,7 @@ class _Growing:
             days[day] = (*days.get(day, ()), *refs)
         return Manifest(
             path=self._known.path,
+            directory=self._known.directory,
             agent=self._known.agent,
             identity=identity,
             end=end,

@@ -1,9 +1,9 @@
 """The end of a MANIFEST that does not verify: a merge that was cut off, or damage?
 
-A merge that was cut off has lost nothing: the lanes it copied are unlinked only after its MANIFEST line has been synced,
-so they still stand. Where they do not, the line had been whole and the records it cites are known to nothing else: that
-is damage, to be reported and never cut away. Two things give it away: the lanes the line still legibly cites, and
-day files that are longer than what the MANIFEST commits and the waiting lanes hold together.
+A merge that was cut off has lost nothing: the lanes it copied are unlinked only after its MANIFEST line has been
+synced, so they still stand. Where they do not, the line had been whole and the records it cites are known to nothing
+else: that is damage, to be reported and never cut away. Two things give it away: the lanes that can still be read in
+the line, and day files that are longer than what the MANIFEST commits and the waiting lanes hold together.
 """
 
 from __future__ import annotations

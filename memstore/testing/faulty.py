@@ -1,8 +1,8 @@
 """A storage that refuses on command: wraps a real one, counts what passes, and fails the calls a test names.
 
-Every call on it and on its files has a kind: the name of the protocol's method. A test arms `Fault`s by kind and path; each
-fault lets ``after`` matching calls pass and then fails ``times`` of them. ``before_call`` is told of every call first, so that a test can
-copy the store as it stands at that very instruction.
+Every call on it and on its files has a kind: the name of the protocol's method. A test arms `Fault`s by kind and
+path; each fault lets ``after`` matching calls pass and then fails ``times`` of them. ``before_call`` is told of every
+call first, so that a test can copy the store as it stands at that very instruction.
 """
 
 from __future__ import annotations

@@ -19,7 +19,10 @@ from memstore.fs.storage import Storage
 
 
 class StorageSuite:
-    """Conformance tests of the storage protocol; a subclass gives the fixtures ``storage`` and ``root`` (an empty directory)."""
+    """Conformance tests of the storage protocol.
+
+    A subclass gives the fixtures ``storage`` and ``root`` (an empty directory).
+    """
 
     def test_written_bytes_are_read_back_at_their_offsets(self, storage: Storage, root: str) -> None:
         file = storage.create(os.path.join(root, "a"))

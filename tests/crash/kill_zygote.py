@@ -1,8 +1,8 @@
-"""A process without threads that forks writers and mergers for ``test_kill``, so that 200 rounds need one interpreter start.
+"""A process without threads that forks writers and mergers for ``test_kill``: 200 rounds, one interpreter start.
 
-Commands on standard input, one a line, answers on standard output: ``spawn ROLE SEED ROOT`` answers with a pid, ``wait PID`` with how
-it ended (minus the signal, or the exit code). Children write ``ack AGENT ID ...`` to the descriptor given as the first argument, after the
-store has acknowledged; lines are shorter than PIPE_BUF, so a kill cannot tear one.
+Commands on standard input, one a line, answers on standard output: ``spawn ROLE SEED ROOT`` answers with a pid, ``wait
+PID`` with how it ended (minus the signal, or the exit code). Children write ``ack AGENT ID`` lines to the descriptor
+given as the first argument, after the store has acknowledged; a write is shorter than PIPE_BUF, so no kill tears it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import random
 import sys
 import traceback
 
-from memstore import LockedError, MemStore
 from support import TINY
+
+from memstore import LockedError, MemStore
 
 AGENTS = ["first", "Second.Agent", "third", "4"]
 
@@ -71,7 +72,7 @@ def main() -> None:
         if pid == 0:
             try:
                 {"writer": write, "merger": merge}[role](root, int(seed), acks)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - the parent is told by the exit code
                 traceback.print_exc()
             finally:
                 os._exit(1)

@@ -8,10 +8,10 @@ import shutil
 from typing import Any
 
 import pytest
+from support import QUIET, assert_exactly, files_named, flat, flip, lane_files, make_engine, put, put_many
 
 from memstore import CorruptionError, MemStore
 from memstore.format.checked import encode_checked
-from support import QUIET, assert_exactly, files_named, flip, lane_files, make_engine, put, put_many
 
 BODY = "b" * 300
 
@@ -46,7 +46,7 @@ def fill(root: str, *, rounds: int = 3, agents: tuple[str, ...] = ("a", "b")) ->
 def leave_lane(
     root: str, *, commits: int = 3, agents: tuple[str, ...] = ("a", "b")
 ) -> tuple[str, dict[str, list[list[str]]]]:
-    """A lane with a batch of every agent in each commit, left as a killed writer leaves it: neither sealed nor locked."""
+    """A lane with a batch of every agent in each commit, left as a killed writer leaves it: not sealed."""
     engine = make_engine(root)
     ids: dict[str, list[list[str]]] = {agent: [] for agent in agents}
     for number in range(commits):
@@ -195,7 +195,7 @@ def test_agent_without_lines_in_a_damaged_commit_is_not_bothered(root: str) -> N
 
 def test_wiped_page_that_hides_whose_records_it_held_is_reported_to_everybody(root: str) -> None:
     path, ids = leave_lane(root)
-    first, second, third = header_offsets(path)
+    _, second, third = header_offsets(path)
     with open(path, "r+b") as file:
         file.seek(second)
         file.write(bytes(third - second))
@@ -218,12 +218,12 @@ def test_flipped_body_of_a_lane_costs_only_its_slice_and_the_merge_keeps_the_lan
             list(store.agent("a").range())
         assert_names_place(caught.value, path, body + 50)
         assert caught.value.records == 4
-        assert_exactly(store, {"b": sum(ids["b"], [])})
+        assert_exactly(store, {"b": flat(ids["b"])})
         report = store.drain()
         assert report.pending == [os.path.basename(path)]
         assert lane_files(root) == []
         (kept,) = lane_files(root, ".kept")
-        assert_exactly(store, {"b": sum(ids["b"], [])})
+        assert_exactly(store, {"b": flat(ids["b"])})
         with pytest.raises(CorruptionError) as caught:
             list(store.agent("a").range())
         assert caught.value.path in (path, kept)
@@ -234,7 +234,7 @@ def test_flipped_body_of_a_lane_costs_only_its_slice_and_the_merge_keeps_the_lan
         assert [r.memory_id for r in store.agent("a").range(on_damage="skip")] == [*left, more]
     with open_store(root) as store:
         assert [r.memory_id for r in store.agent("a").range(on_damage="skip")] == [*left, more]
-        assert_exactly(store, {"b": sum(ids["b"], [])})
+        assert_exactly(store, {"b": flat(ids["b"])})
 
 
 @pytest.mark.parametrize("target", ["footer", "seal"])
@@ -246,7 +246,7 @@ def test_flipped_footer_or_seal_loses_nothing_and_is_written_again(root: str, ta
     with open(path, "rb") as file:
         data = file.read()
     flip(path, data.find(b'{"slice":' if target == "footer" else b'{"seal":') + 15)
-    expected = {agent: sum(batches, []) for agent, batches in ids.items()}
+    expected = {agent: flat(batches) for agent, batches in ids.items()}
     with open_store(root) as store:
         assert_exactly(store, expected)
         assert store.drain().pending == []
@@ -278,7 +278,7 @@ def test_torn_tail_of_a_lane_is_cut_silently_and_kept_aside(
     last = header_offsets(path)[-1]
     size = os.path.getsize(path)
     os.truncate(path, last + int((size - last) * kept_share))
-    expected = {agent: sum(batches[:-1], []) for agent, batches in ids.items()}
+    expected = {agent: flat(batches[:-1]) for agent, batches in ids.items()}
     with open_store(root) as store, caplog.at_level(logging.WARNING):
         assert_exactly(store, expected)
         assert store.drain().pending == []
@@ -294,7 +294,7 @@ def test_torn_tail_with_its_full_length_but_wrong_bytes_is_cut_whole(root: str) 
     with open(path, "r+b") as file:
         file.seek(-200, os.SEEK_END)
         file.write(bytes(200))
-    expected = {agent: sum(batches[:-1], []) for agent, batches in ids.items()}
+    expected = {agent: flat(batches[:-1]) for agent, batches in ids.items()}
     with open_store(root) as store:
         assert_exactly(store, expected)
         store.drain()
@@ -393,7 +393,7 @@ def test_torn_tail_of_a_manifest_is_cut_when_its_lanes_are_still_there(
 ) -> None:
     merged = fill(root)
     path, ids = leave_lane(root)
-    expected = {agent: merged[agent] + sum(ids[agent], []) for agent in merged}
+    expected = {agent: merged[agent] + flat(ids[agent]) for agent in merged}
     manifest = files_named(root, "a/MANIFEST")[0]
     token = os.path.basename(path)[9:41]
     with open(manifest, "ab") as file:
@@ -453,7 +453,7 @@ def test_lane_that_is_damaged_before_its_merge_is_repeated_is_kept_and_its_merge
     with open(path, "rb") as file:
         data = file.read()
     flip(path, data.find(b"0-0-bbbb") + 20)
-    expected = {agent: sum(batches, []) for agent, batches in ids.items()}
+    expected = {agent: flat(batches) for agent, batches in ids.items()}
     with open_store(root) as store:
         assert_exactly(store, expected)
         store.drain(timeout_s=5)

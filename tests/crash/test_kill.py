@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import QUIET
 
 from memstore import MemStore
-from support import QUIET
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "200"))

@@ -14,9 +14,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
+from support import NO_CACHES, QUIET, TINY, assert_exactly, flat, lane_files
 
 from memstore import LockedError, MemStore
-from support import NO_CACHES, QUIET, TINY, assert_exactly, lane_files
 
 spawn = multiprocessing.get_context("spawn")
 JOIN_S = 120.0
@@ -181,7 +181,7 @@ def forked(body: Callable[[], None]) -> int:
         try:
             body()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the parent is told by the exit code
             traceback.print_exc()
         finally:
             os._exit(1)
@@ -253,7 +253,7 @@ def fork_while_threads_append(root: str) -> None:
         thread.join()
     os.close(tell)
     with open(told, encoding="utf-8") as file:
-        everything = [*sum(ids, []), *file.read().split()]
+        everything = [*flat(ids), *file.read().split()]
     assert_exactly(store, {"a": everything})
     store.close()
     with MemStore(root, settings=QUIET) as again:

@@ -245,3 +245,14 @@ def test_a_native_export_comes_back_with_the_same_ids(store, tmp_path):
         parent, child = other.agent("Some/Agent").range()
         assert (parent.source_id, parent.input.content) == (first, "hi")
         assert child.relationships.parent_memory_id == parent.memory_id
+
+
+def test_times_far_ahead_are_damaged_and_the_rest_of_the_batch_goes_in(store, tree):
+    for number in range(1, 7):
+        year = "2999" if number in (2, 3, 6) else "2025"
+        write(tree, memory(number, timestamp=f"{year}-01-01T00:00:0{number}.000000"))
+    for imported, present in ((3, 0), (0, 3)):
+        report = import_tree(store, tree.root)
+        assert (report.imported, report.already_present, report.damaged) == (imported, present, 3)
+        assert all("day ahead" in entry["reason"] for entry in report.damaged_files)
+    assert store.agent("bot").count() == 3

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memstore.draft import draft_record
+from memstore.draft import draft_record, draft_stored_form
 from memstore.importers.parsing import parse_source
 from memstore.layouts.mapping import map_sources, memory_id_of
 from memstore.layouts.rebuild import source_files
@@ -40,7 +40,9 @@ def mapped(path, value, hints=None, layout=None):
 
 def stored(fields):
     """The line a store would hold, as JSON."""
-    body = json.loads(draft_record(fields).body)
+    draft = draft_stored_form(fields)
+    assert draft == draft_record(fields), "what a layout maps is in its stored form already"
+    body = json.loads(draft.body)
     stamp = iso_text(fields["timestamp_utc"])
     return {"memory_id": memory_id_of(fields), "timestamp_utc": stamp, "agent_id": fields["agent_id"], **body}
 

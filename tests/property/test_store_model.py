@@ -1,4 +1,4 @@
-"""A store against a dict: whatever is done through two openings of one root, in any order, the answers are the dict's."""
+"""A store against a dict: whatever is done through two openings of one root, the answers are the dict's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support import NO_CACHES, T0_US, TINY
 
 from memstore import MemStore
 from memstore.clock import ManualClock
 from memstore.config_load import load_settings
 from memstore.ids import derived_id, parse_id
 from memstore.record import MemoryRecord
-from support import NO_CACHES, T0_US, TINY
 
 AGENTS = ["plain", "Über.Agent/..", "quiet"]
 TYPES = ["INTERACTION", "ERROR", "GOAL"]
