@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import sys
 import weakref
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ if sys.platform == "win32":
     raise ImportError("memstore needs the locks and syncs of POSIX: Linux first, macOS with slower merges; not Windows")
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""How ``/proc/self/mountinfo`` writes white space in paths."""
 _MODE = 0o644
 _DIRECTORY_MODE = 0o755
 
@@ -283,7 +286,7 @@ class LocalStorage:
         best, kind = -1, ""
         for line in lines:
             left, _, right = line.partition(" - ")
-            point = left.split(" ")[4].encode().decode("unicode_escape")
+            point = _MOUNT_ESCAPE.sub(lambda code: chr(int(code[1], 8)), left.split(" ")[4])
             inside = point in {"/", real} or real.startswith(point + "/")
             if inside and len(point) >= best:
                 best, kind = len(point), right.split(" ")[0]
