@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -43,8 +43,8 @@ _RELATIONSHIP_TYPES = {"parent_memory_id": (str,), "related_memories": _ANY}
 _known_agent_id = lru_cache(maxsize=16384)(check_agent_id)
 
 
-class Draft(NamedTuple):
-    """One validated record, waiting for its stamp.
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """One validated record, waiting for its stamp. Immutable; a struct, made faster than a tuple.
 
     Attributes:
         agent_id: whose it is.
@@ -59,7 +59,7 @@ class Draft(NamedTuple):
     body: bytes
 
 
-def draft_record(fields: MemoryRecord | Mapping[str, Any], *, record_bytes_max: int = RECORD_BYTES_MAX) -> Draft:
+def draft_record(fields: object, *, record_bytes_max: int = RECORD_BYTES_MAX) -> Draft:
     """Validate a record or plain dict with ``agent_id`` and encode it.
 
     ``input`` and ``response`` may be plain text; ``importance`` and ``memory_type`` are names in upper case;
@@ -89,6 +89,24 @@ def draft_record(fields: MemoryRecord | Mapping[str, Any], *, record_bytes_max: 
             if value is not None:
                 body[name] = value
     return Draft(agent_id, _given_time(get("timestamp_utc")), body.get("source_id"), _encode(body, record_bytes_max))
+
+
+def draft_records(records: Iterable[object], *, record_bytes_max: int = RECORD_BYTES_MAX) -> list[Draft]:
+    """Validate a batch of records; drafts in it are valid already.
+
+    Raises:
+        InvalidRecordError: says which record is wrong, and how.
+    """
+    drafts: list[Draft] = []
+    for index, record in enumerate(records):
+        draft = _draft_as_given(record, record_bytes_max) if type(record) is dict else None
+        if draft is None:
+            try:
+                draft = record if isinstance(record, Draft) else draft_record(record, record_bytes_max=record_bytes_max)
+            except InvalidRecordError as error:
+                raise InvalidRecordError(error.reason, index=index) from error
+        drafts.append(draft)
+    return drafts
 
 
 def _known_fields(fields: object) -> Mapping[str, Any]:

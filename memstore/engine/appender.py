@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from memstore.draft import Draft, draft_record
+from memstore.draft import Draft, draft_record, draft_records
 from memstore.engine.batch import Batch, Ticket, encode_draft
 from memstore.engine.stamper import Stamp, Stamper
-from memstore.errors import InvalidRecordError, UsageError
-from memstore.format.lines import encode_line
+from memstore.errors import UsageError
 from memstore.record import MemoryRecord
 
 RecordLike = MemoryRecord | Mapping[str, Any] | Draft
@@ -86,17 +85,7 @@ class Appender:
         Raises:
             InvalidRecordError: says which record is wrong, and how.
         """
-        drafts: list[Draft] = []
-        limit = self._record_bytes_max
-        for index, record in enumerate(record_list(records)):
-            if isinstance(record, Draft):
-                drafts.append(record)
-                continue
-            try:
-                drafts.append(draft_record(record, record_bytes_max=limit))
-            except InvalidRecordError as error:
-                raise InvalidRecordError(error.reason, index=index) from error
-        return drafts
+        return draft_records(record_list(records), record_bytes_max=self._record_bytes_max)
 
     def batch_one(self, draft: Draft, ticket: Ticket) -> tuple[Batch, str]:
         """A batch of one new record, and its id.
@@ -116,7 +105,7 @@ class Appender:
             InvalidRecordError: says which record's time is refused.
             UsageError: the batch is over its limit.
         """
-        if not any(timestamp is not None or source_id is not None for _, timestamp, source_id, _ in drafts):
+        if not any(draft.timestamp is not None or draft.source_id is not None for draft in drafts):
             batch = Batch(ticket)
             ids = batch.add_run(drafts, self._stamper.stamp_run(len(drafts)))
             return self._within_limit(batch), ImportOutcome(ids, [True] * len(ids), [True] * len(ids))
@@ -126,16 +115,16 @@ class Appender:
         batch = Batch(ticket)
         added: list[bool] = []
         equal: list[bool] = []
-        for (agent, _, source_id, body), (_, iso, id_stamp, suffix), memory_id in zip(drafts, stamps, ids, strict=True):
-            line = encode_line(agent, iso, id_stamp, suffix, body)
-            if source_id is not None:
+        for draft, stamp, memory_id in zip(drafts, stamps, ids, strict=True):
+            line = encode_draft(draft, stamp)
+            if draft.source_id is not None:
                 known = stored.get(memory_id)
                 if known is not None:
                     added.append(False)
                     equal.append(line[:-1] == known or line == known)
                     continue
                 stored[memory_id] = line
-            batch.add(agent, id_stamp[:8], line)
+            batch.add(draft.agent_id, stamp.id_stamp[:8], line)
             added.append(True)
             equal.append(True)
         return self._within_limit(batch), ImportOutcome(ids, added, equal)

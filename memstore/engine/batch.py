@@ -126,14 +126,15 @@ class Batch:
         middle = b'","timestamp_utc":"%b",' % run.iso.encode()
         heads: dict[str, tuple[str, bytes, list[bytes]]] = {}
         ids: list[str] = []
-        for number, (agent, _, _, body) in enumerate(drafts, run.first):
+        for number, draft in enumerate(drafts, run.first):
+            agent = draft.agent_id
             head = heads.get(agent)
             if head is None:
                 lines = self.groups.setdefault((agent, day), [])
                 head = heads[agent] = (f"{agent}_{id_stamp}", agent_prefix(agent) + id_stamp.encode(), lines)
             suffix = f"{number:016x}"
             ids.append(head[0] + suffix)
-            head[2].append(b"%b%b%b%b\n" % (head[1], suffix.encode(), middle, body[1:]))
+            head[2].append(b"%b%b%b%b\n" % (head[1], suffix.encode(), middle, draft.body[1:]))
         self.bytes += sum(sum(map(len, lines)) for _, _, lines in heads.values())
         self.records += len(drafts)
         return ids

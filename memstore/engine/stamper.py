@@ -100,17 +100,18 @@ class Stamper:
         iso_now, id_stamp_now = iso_and_id_stamp(now_us)
         latest_us = now_us + US_PER_DAY
         stamps: list[Stamp] = []
-        for index, (agent_id, timestamp, source_id, _) in enumerate(drafts):
+        for index, draft in enumerate(drafts):
+            timestamp, source_id = draft.timestamp, draft.source_id
             if timestamp is None and source_id is None:
                 stamps.append(Stamp(now_us, iso_now, id_stamp_now, minted_suffix(writer, sequence)))
                 sequence += 1
                 continue
             if type(timestamp) is int and source_id is not None and 0 <= timestamp <= latest_us:
                 iso, id_stamp = iso_and_id_stamp(timestamp)
-                stamps.append(Stamp(timestamp, iso, id_stamp, derived_suffix(agent_id, source_id)))
+                stamps.append(Stamp(timestamp, iso, id_stamp, derived_suffix(draft.agent_id, source_id)))
                 continue
             try:
-                stamps.append(self.stamp(agent_id=agent_id, timestamp=timestamp, source_id=source_id))
+                stamps.append(self.stamp(agent_id=draft.agent_id, timestamp=timestamp, source_id=source_id))
             except InvalidRecordError as error:
                 raise InvalidRecordError(error.reason, index=index) from error
         return stamps
