@@ -8,6 +8,7 @@ this version does not know survive; only decoding to a struct drops them.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -121,6 +122,15 @@ class MemoryRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 
 
 _decoder = msgspec.json.Decoder(MemoryRecord)
+
+
+def decode_records(lines: Iterable[bytes]) -> list[MemoryRecord]:
+    """The records of many stored lines; see `decode_record`."""
+    listed = list(lines)
+    try:
+        return list(map(_decoder.decode, listed))
+    except msgspec.DecodeError:
+        return [decode_record(line) for line in listed]  # says which
 
 
 def decode_record(line: bytes) -> MemoryRecord:

@@ -27,6 +27,11 @@ class LruCache(Generic[V]):
         self._hits = 0
         self._misses = 0
 
+    @property
+    def enabled(self) -> bool:
+        """Whether it has a budget."""
+        return self._bytes_max > 0
+
     def get(self, key: Hashable) -> V | None:
         """The value, or None where it is not there or too old."""
         if not self._bytes_max:

@@ -22,7 +22,7 @@ from memstore.errors import CorruptionError, UsageError
 from memstore.filters import RecordFilter
 from memstore.ids import parse_id
 from memstore.metrics import Metrics
-from memstore.record import MemoryRecord, decode_record
+from memstore.record import MemoryRecord, decode_record, decode_records
 from memstore.timestamps import YEAR_10000_US
 
 _log = logging.getLogger(__name__)
@@ -115,7 +115,12 @@ class RecordReader:
         key = ("recent", agent, limit, on_damage, wanted)
         answer = self._recall(key, reading)
         if answer is not None:
-            return [decode_record(line) for line in answer.lines]
+            return decode_records(answer.lines)
+        if wanted.by_time_only:
+            lines = reading.scan(since_us=wanted.since_us, until_us=wanted.until_us, newest_first=True)
+            newest = tuple(islice(lines, limit))
+            self._remember(key, _Answer(reading.version, newest))
+            return decode_records(newest)
         found = list(islice(_matching(reading, wanted, newest_first=True), limit))
         self._remember(key, _Answer(reading.version, tuple(line for line, _ in found)))
         return [record or decode_record(line) for line, record in found]
@@ -199,6 +204,8 @@ class RecordReader:
         return answer if answer is not None and answer.version == reading.version else None
 
     def _remember(self, key: tuple[object, ...], answer: _Answer) -> None:
+        if not self._patterns.enabled:
+            return
         try:
             self._patterns.put(key, answer, 200 + sum(len(line) + 60 for line in answer.lines))
         except TypeError:

@@ -92,9 +92,6 @@ class ViewBuilder:
             if lost is None:
                 break
             _log.debug("%s: look %d", lost, look)
-        merged: set[str] = set()
-        if manifest is not None and found:
-            merged = {token for token, index in manifest.merged.items() if manifest.merges[index].id not in distrusted}
         slices: dict[str, list[SlicePiece]] = {}
         damage: list[CorruptionError] = list(self._lanes.unreadable)
         version: list[object] = [None if manifest is None else (manifest.identity, manifest.end)]
@@ -107,12 +104,12 @@ class ViewBuilder:
                 )
                 for offset, length in held.damaged
             )
-            if lane.token in merged or not (held.slices or held.damaged):
+            if not held.slices or _is_merged(manifest, lane.token, distrusted):
                 continue
             for s in held.slices:
                 piece = SlicePiece(s.t_min, s.t_max, s.offset, s.length, s.records, file, s.xxh3)
                 slices.setdefault(s.day, []).append(piece)
-            version.append((lane.token, len(held.slices), held.slices[-1].xxh3 if held.slices else None))
+            version.append((lane.token, len(held.slices), held.slices[-1].xxh3))
         error = None if manifest is None else manifest.damage()
         if error is not None:
             damage.append(error)
@@ -196,3 +193,11 @@ class ViewBuilder:
     def lane_tokens(self) -> set[str]:
         """Tokens of all lanes there are now."""
         return {lane.token for lane in self._lanes.refresh()}
+
+
+def _is_merged(manifest: Manifest | None, token: str, distrusted: frozenset[str]) -> bool:
+    """Whether the agent's MANIFEST cites a lane, in a merge that is trusted."""
+    if manifest is None:
+        return False
+    index = manifest.merged.get(token)
+    return index is not None and manifest.merges[index].id not in distrusted

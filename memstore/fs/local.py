@@ -221,8 +221,13 @@ class LocalStorage:
 
     def list_directory(self, path: str) -> list[DirectoryEntry]:
         """See `Storage.list_directory`."""
-        with _translated("list", path), os.scandir(path) as entries:
-            return [DirectoryEntry(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
+        try:
+            with os.scandir(path) as entries:
+                return [DirectoryEntry(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise storage_error("list", path, error) from error
 
     def make_directory(self, path: str) -> None:
         """See `Storage.make_directory`."""
