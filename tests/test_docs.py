@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from memstore.codec.checksum import checksum
+from memstore.format.checked import decode_checked
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -56,3 +59,20 @@ def test_make_targets_that_documents_name_exist():
     for document in (ROOT / "README.md", ROOT / "ARCHITECTURE.md"):
         for target in re.findall(r"`?make ([a-z]+)`", document.read_text()):
             assert f"\n{target}:" in makefile, target
+
+
+def test_the_worked_example_of_the_format_is_true():
+    text = (ROOT / "docs" / "FORMAT.md").read_text().split("## A worked example")[1]
+    lane, manifest = re.findall(r"^```\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)[:2]
+    offset = 0
+    for line in lane.splitlines():
+        stated, raw = int(line[:3]), line[4:].encode()
+        assert stated == offset
+        offset += len(raw) + 1
+        if b"memory_id" in raw[:14]:
+            assert checksum(raw + b"\n") == "49c888ea92444cf0"
+            assert len(raw) + 1 == 177
+        else:
+            assert decode_checked(raw) is not None, raw
+    for line in manifest.splitlines():
+        assert decode_checked(line.encode()) is not None, line
