@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict, Unpack
 
@@ -175,7 +176,9 @@ class AgentMemory:
 
     def _filter(self, filters: Filters) -> RecordFilter:
         self._engine.check_open()
-        try:
-            return build_filter(now_us=self._engine.clock.now_us(), **filters)
-        except TypeError as error:
-            raise UsageError(f"no such filter: {error}; there are {', '.join(Filters.__annotations__)}") from error
+        for name in filters:
+            if name not in Filters.__annotations__:
+                near = difflib.get_close_matches(name, Filters.__annotations__, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Filters.__annotations__)}"
+                raise UsageError(f"there is no filter {name!r}; {hint}")
+        return build_filter(now_us=self._engine.clock.now_us(), **filters)

@@ -99,12 +99,12 @@ def draft_records(records: Iterable[object], *, record_bytes_max: int = RECORD_B
     """
     drafts: list[Draft] = []
     for index, record in enumerate(records):
-        draft = _draft_as_given(record, record_bytes_max) if type(record) is dict else None
-        if draft is None:
-            try:
+        try:
+            draft = _draft_as_given(record, record_bytes_max) if type(record) is dict else None
+            if draft is None:
                 draft = record if isinstance(record, Draft) else draft_record(record, record_bytes_max=record_bytes_max)
-            except InvalidRecordError as error:
-                raise InvalidRecordError(error.reason, index=index) from error
+        except InvalidRecordError as error:
+            raise InvalidRecordError(error.reason, index=index) from error
         drafts.append(draft)
     return drafts
 

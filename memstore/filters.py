@@ -131,14 +131,17 @@ def _members(value: object, kind: type[E], name: str) -> list[E]:
         raise UsageError(f"{name} {value!r} is unknown; it is one of {', '.join(kind)}")
     try:
         return [kind(v) for v in values]
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{name} {value!r} is unknown; it is one of {', '.join(kind)}") from error
 
 
 def _texts(value: str | Iterable[str] | None, name: str) -> frozenset[str] | None:
     if value is None:
         return None
-    texts = frozenset([value] if isinstance(value, str) else value)
+    try:
+        texts = frozenset([value] if isinstance(value, str) else value)
+    except TypeError as error:
+        raise UsageError(f"{name} are text, not {value!r}") from error
     if not all(isinstance(text, str) for text in texts):
         raise UsageError(f"{name} are text, not {value!r}")
     return texts

@@ -18,7 +18,7 @@ from memstore.draft import Draft
 from memstore.engine.appender import ImportOutcome, RecordLike, record_list
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
-from memstore.errors import ConfigError
+from memstore.errors import ConfigError, UsageError
 from memstore.fs.local import LocalStorage
 from memstore.ids import check_agent_id
 from memstore.record import MemoryRecord, decode_record
@@ -49,7 +49,10 @@ def open_engine(
         effective = msgspec.structs.replace(
             effective, storage=msgspec.structs.replace(effective.storage, durability=durability)
         )
-    path = os.path.abspath(os.fspath(root))
+    path = os.fspath(root)
+    if not isinstance(path, str) or not path:
+        raise UsageError(f"the root of a store is the path of a directory as text, not {root!r}")
+    path = os.path.abspath(path)
     return Engine(
         LocalStorage(), path, settings=effective, clock=clock or WallClock(), read_only=read_only, create=create
     )
@@ -170,7 +173,11 @@ class MemStore:
         return [None if line is None else decode_record(line) for line in lines]
 
     def agents(self) -> list[str]:
-        """Ids of all agents that have a record, sorted."""
+        """Ids of all agents that have a record, sorted.
+
+        Raises:
+            CorruptionError: an agent's directory no longer says whose it is; ``stats`` names all such damage.
+        """
         self._engine.check_open()
         return self._engine.inventory.agents()
 
@@ -178,8 +185,8 @@ class MemStore:
         """Figures of the whole store and of this process; walks the store's directories.
 
         Returns:
-            ``root, id, agents, records, bytes_on_disk, shards, lanes, caches, counters, damage, durability,
-            read_only``.
+            ``root, id, agents, records, bytes_on_disk``, ``ballast_bytes`` (a part of them that is given up when the
+            disk is full), ``shards, epoch, lanes, caches, counters, damage, durability, read_only``.
         """
         self._engine.check_open()
         inventory = self._engine.inventory
@@ -187,9 +194,10 @@ class MemStore:
         return {
             "root": self.root,
             "id": state.store.id,
-            "agents": len(inventory.agents()),
+            "agents": len(inventory.agents(skip_damaged=True)),
             "records": inventory.records(),
             "bytes_on_disk": inventory.bytes_on_disk(),
+            "ballast_bytes": inventory.ballast_bytes(),
             "shards": len(state.store.shards),
             "epoch": state.store.epoch,
             "lanes": inventory.lanes(),

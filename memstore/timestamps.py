@@ -24,6 +24,8 @@ _US_PER_UNIT = {
 _AGO = re.compile(r"(\d{1,9})\s*(s|min|m|h|d|w)")
 _ISO_BASIC_DAY = re.compile(r"\d{8}")
 US_PER_DAY = _US_PER_UNIT["d"]
+_INTEGER_US_MIN = 10**14
+"""Smaller integers (before March 1973 as microseconds) are refused: they are seconds or milliseconds of today."""
 YEAR_10000_US = 253_402_300_800_000_000
 """First microsecond that no longer fits the four-digit year of ids and stamps."""
 
@@ -116,6 +118,10 @@ def parse_time(value: dt.datetime | str | int, *, now_us: int, assume_tz: dt.tzi
     if isinstance(value, bool):
         raise UsageError(f"{value!r} is not a time")
     if isinstance(value, int):
+        if 0 < value < _INTEGER_US_MIN:
+            raise UsageError(
+                f"{value} microseconds is {iso_text(value)}: seconds or milliseconds? Give microseconds, or text"
+            )
         return value
     if isinstance(value, dt.datetime):
         return datetime_to_us(value, assume_tz=assume_tz)

@@ -112,7 +112,11 @@ class StartedAppend:
         ticket, self._ticket = self._ticket, None
         with self._held:
             if ticket is not None:
-                ticket.wait()
+                try:
+                    ticket.wait()
+                except KeyboardInterrupt:
+                    ticket.wait()  # let go of the import lock now, and somebody else would store the same once more
+                    raise
         return self.outcome
 
 

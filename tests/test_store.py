@@ -106,7 +106,16 @@ def test_filters_by_type_importance_tags_session_and_context(store):
     assert found(context={"user_id": 7}) == [1]
     assert found(context={"user_id": [7]}) == []
     assert found(memory_type="ERROR", importance="LOW") == []
-    for bad in ({"memory_type": "DREAM"}, {"importance": "high"}, {"since": "soon"}, {"tags": [1]}, {"colour": "red"}):
+    for bad in (
+        {"memory_type": "DREAM"},
+        {"memory_type": 5},
+        {"importance": "high"},
+        {"since": "soon"},
+        {"since": 1_736_951_400},
+        {"tags": [1]},
+        {"tags": 5},
+        {"colour": "red"},
+    ):
         with pytest.raises(UsageError):
             bot.count(**bad)
 
@@ -292,3 +301,19 @@ def test_import_many_says_what_is_stored_just_as_it_was_given(store):
     again = store.import_many([record, {**record, "content": 2}])
     assert (again.added, again.equal) == ([False, False], [True, False])
     assert len({*first.ids, *again.ids}) == 1
+
+
+def test_a_misspelt_filter_gets_the_nearest_name(store):
+    with pytest.raises(UsageError, match="did you mean 'memory_type'"):
+        store.agent("bot").recent(memry_type="ERROR")
+
+
+@pytest.mark.parametrize("root", ["", b"bytes"])
+def test_a_root_that_is_no_path_is_refused(root):
+    with pytest.raises(UsageError, match="root of a store"):
+        MemStore(root)
+
+
+def test_seconds_given_as_an_integer_time_are_not_taken_for_microseconds(store):
+    with pytest.raises(InvalidRecordError, match="seconds or milliseconds"):
+        store.append(agent_id="bot", timestamp=1_736_951_400)

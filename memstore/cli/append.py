@@ -7,6 +7,7 @@ one's share their syncs. Ids are printed when their batch is durable, so that th
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from memstore.cli.opening import note, open_for_writing
 from memstore.cli.output import Output
 from memstore.cli.render import csv_line
 from memstore.errors import InvalidRecordError, MemstoreError, UsageError
+from memstore.ids import check_agent_id
 from memstore.record import Importance, MemoryType
 from memstore.store import MemStore
 
@@ -54,7 +56,7 @@ def add_parser(commands: Any) -> None:
     parser = add_command(
         commands, "append", run, "append a record, or NDJSON from standard input", description=_DESCRIPTION
     )
-    parser.add_argument("source", nargs="?", choices=["-"], metavar="-", help="read NDJSON from standard input")
+    parser.add_argument("source", nargs="?", type=_dash, metavar="-", help="read NDJSON from standard input")
     parser.add_argument("--agent", metavar="ID", help="whose memory it is")
     parser.add_argument(
         "--type", dest="memory_type", type=str.upper, choices=[*MemoryType], help="default: INTERACTION"
@@ -72,10 +74,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--source-id", metavar="ID", help="its id elsewhere: appending it twice stores it once")
 
 
+def _dash(text: str) -> str:
+    if text != "-":
+        raise argparse.ArgumentTypeError(f"{text!r} is no flag's value: text goes to --input, JSON to --content")
+    return text
+
+
 def run(args: argparse.Namespace) -> int:
     """Append; prints the ids."""
     given = {name: value for name in _FIELD_FLAGS if (value := getattr(args, name)) is not None}
     out = Output.of(args)
+    if args.agent is not None:
+        check_agent_id(args.agent)  # before a store is made for it
     if given and args.source is None:
         if args.agent is None:
             raise UsageError("append needs --agent ID: whose memory is it?")
@@ -99,6 +109,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        for text in [value] if isinstance(value, str) else value:
+            if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+                raise InvalidRecordError(f"{_FIELD_FLAGS[name]} is not valid UTF-8: {text[:40]!r}")
+    if "source_id" in given and "timestamp" not in given:
+        raise UsageError("--source-id needs --timestamp: the id of the record is made of both")
     fields = dict(given)
     for name in ("content", "metadata"):
         if name in fields:
@@ -117,12 +133,13 @@ def _append_lines(store: MemStore, stream: IO[bytes], agent_id: str | None, out:
             ids = store.append_many(records)
         except MemstoreError as error:
             kept = f"lines 1 to {stored_to_line} are stored, no later one" if stored_to_line else "no line is stored"
+            again = "the rest" if stored_to_line else "it"
             if not isinstance(error, InvalidRecordError):
                 note(f"standard input: {kept}")
                 raise
             number = numbers[error.index] if error.index is not None else None
             reason = str(error) if number is None else f"line {number}: {error.reason}"
-            raise InvalidRecordError(f"standard input, {reason} ({kept}; mend it and send the rest again)") from error
+            raise InvalidRecordError(f"standard input, {reason} ({kept}; mend it and send {again} again)") from error
         _print_ids(out, ids, first=stored == 0)
         stored += len(ids)
         stored_to_line = numbers[-1]
@@ -165,7 +182,10 @@ def _lines_at_hand(stream: IO[bytes]) -> Iterator[list[bytes]]:
     """Whole lines as reads bring them; the last may lack its line break."""
     pieces: list[bytes] = []
     held_bytes = 0
+    first = True
     while data := stream.read1(_READ_BYTES):  # type: ignore[attr-defined] # every buffered reader has it
+        if first:
+            data, first = data.removeprefix(codecs.BOM_UTF8), False
         head, newline, tail = data.rpartition(b"\n")
         if newline:
             pieces.append(head)

@@ -7,8 +7,11 @@ only overrides what stands before it when it is really given.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
-from collections.abc import Callable, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from memstore.errors import InvalidRecordError, UsageError
@@ -25,14 +28,67 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+        self._given: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but the parser that met an unknown argument is the one that refuses it.
+
+        Raises:
+            UsageError: an argument is unknown, wrong or missing.
+        """
+        self._given = sys.argv[1:] if args is None else list(args)
+        found, unknown = super().parse_known_args(self._given, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is.
+        """Say what is wrong and where help is; a misspelt option is told before what it made argparse miss.
 
         Raises:
             UsageError: always.
         """
-        raise UsageError(f"{message}; `{self.prog} --help` shows what there is")
+        said = self._unknown_option() or message + self._dash_hint(message)
+        raise UsageError(f"{said}; `{self.prog} --help` shows what there is")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse does, in words: with the nearest choice, and without the repr of enums."""
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(choice) for choice in action.choices]
+        hint = did_you_mean(str(value), names)
+        raise argparse.ArgumentError(action, f"{value!r} is unknown{hint or '; it is one of ' + ', '.join(names)}")
+
+    def _unknown_option(self) -> str | None:
+        known = self._option_string_actions
+        has_commands = any(isinstance(action.choices, dict) for action in self._actions)
+        given = iter(self._given)
+        for argument in given:
+            if argument == "--" or (has_commands and not argument.startswith("-")):
+                break  # what follows a command is not for this parser
+            name, equals, _ = argument.partition("=")
+            if name in known and known[name].nargs is None and not equals:
+                next(given, None)  # its value
+            elif name.startswith("--") and " " not in argument and name not in known:
+                return f"there is no option {name}{did_you_mean(name, known)}"
+        return None
+
+    def _dash_hint(self, message: str) -> str:
+        """``--since -7d`` looks like two options to argparse."""
+        options = re.match(r"argument (\S+): expected one argument", message)
+        if options is None:
+            return ""
+        for name in options[1].split("/"):
+            for argument, value in zip(self._given, self._given[1:], strict=False):
+                if argument == name and value.startswith("-"):
+                    return f"; a value that begins with a dash is written {name}={value}"
+        return ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean X?``, or nothing where nothing is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def add_command(commands: Any, name: str, run: Run, summary: str, *, description: str | None = None) -> Parser:
@@ -113,11 +169,18 @@ def filters(args: argparse.Namespace) -> dict[str, Any]:
         "min_importance": args.min_importance,
         "tags_all" if args.all_tags else "tags": args.tags,
         "session": args.session,
-        "context": context_pairs(args.context) or None,
+        "context": _context_filter(args.context) or None,
     }
     if args.all_tags and not args.tags:
         raise UsageError("--all-tags goes with --tag: name the tags")
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _context_filter(pairs: Sequence[str] | None) -> dict[str, Any]:
+    try:
+        return context_pairs(pairs)
+    except InvalidRecordError as error:  # there is no record: the command is wrong
+        raise UsageError(str(error)) from error
 
 
 def context_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -126,7 +189,8 @@ def context_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
     ``=`` is always text, so that ``user_id=007`` stays what it is; ``:=`` is JSON.
 
     Raises:
-        UsageError: neither of the two, or what follows ``:=`` is no JSON.
+        UsageError: neither of the two.
+        InvalidRecordError: what follows ``:=`` is no JSON.
     """
     found: dict[str, Any] = {}
     for pair in pairs or ():
@@ -150,7 +214,8 @@ def json_value(text: str, flag: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         quoted = json.dumps(text[:40], ensure_ascii=False)
-        raise InvalidRecordError(f"{flag} is not JSON ({error}); text is written with quotes: '{quoted}'") from error
+        hint = "" if text.lstrip()[:1] in ("{", "[", '"') else f"; text is written with quotes: '{quoted}'"
+        raise InvalidRecordError(f"{flag} is not JSON ({error}){hint}") from error
 
 
 def positive(text: str) -> int:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import shlex
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from memstore.cli.arguments import add_command, positive
@@ -48,16 +53,55 @@ def run(args: argparse.Namespace) -> int:
         directory = tempfile.mkdtemp(prefix="memstore-demo-")
         try:
             _demo(args, os.path.join(directory, "store"), out, kept=args.keep)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {directory} is {'kept' if args.keep else 'removed'}") from None
         finally:
             if not args.keep:
-                shutil.rmtree(directory, ignore_errors=True)
+                with _uninterrupted():
+                    shutil.rmtree(directory, ignore_errors=True)
         return 0
-    if os.path.lexists(root) and not (os.path.isdir(root) and not os.listdir(root)):
-        raise UsageError(
-            f"{root} is there already: a demo starts from nothing; name another directory or remove this one"
-        )
-    _demo(args, root, out, kept=True)
+    with _own_directory(root):
+        _demo(args, root, out, kept=True)
     return 0
+
+
+@contextlib.contextmanager
+def _own_directory(root: str) -> Iterator[None]:
+    """A new or empty directory, held against a second demo until the end.
+
+    Raises:
+        UsageError: it holds something, or another demo has it.
+    """
+    try:
+        os.makedirs(root, exist_ok=True)
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{root} is a file; name a new directory") from error
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another demo is writing to {root}; name another directory") from error
+        if os.listdir(directory):
+            raise UsageError(
+                f"{root} is there already: a demo starts from nothing; name another directory or remove this one"
+            )
+        yield
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the clearing up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _demo(args: argparse.Namespace, root: str, out: Output, *, kept: bool) -> None:

@@ -175,8 +175,8 @@ def _tree(root: str) -> Iterator[str]:
             yield f"    {name:<32} {megabytes(os.path.getsize(path)):>10}"
         elif name == "lanes":
             lanes = len(os.listdir(path))
-            state = "not merged yet" if lanes else "all merged"
-            yield f"    {'lanes/':<32} {lanes:>4} files  one log per writing process; {state}"
+            state = "not merged yet" if lanes else "all are merged"
+            yield f"    {'lanes/':<32} {lanes:>4} files  logs of writers; {state}"
         elif name != "memory":
             yield f"    {name}/"
     shards = os.path.join(root, "memory", "shards")
@@ -204,7 +204,8 @@ def _agent_tree(path: str, name: str) -> Iterator[str]:
 
 def _next(found: dict[str, Any], command: str | None) -> Iterator[str]:
     if command is None:
-        yield "  The store is removed now. Keep one to look around in:  memstore demo --root demo-store"
+        yield "  The store is removed now. Keep one to look around in:"
+        yield "  memstore demo --root demo-store"
         command = "memstore --root demo-store"
     agent = found["busiest"][-1]["agent_id"]
     for line in (

@@ -6,18 +6,16 @@ A destination file appears whole or not at all: it is written beside its name an
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any
 
 from memstore.cli.arguments import add_command, add_filters, filters
+from memstore.cli.destination import whole_file
 from memstore.cli.opening import note, open_for_reading
 from memstore.cli.progress import progress_bar
 from memstore.errors import UsageError
 
-_PARTIAL = ".partial"
 _STDOUT = "-"
 _KINDS = (
     ("ndjson", "the stored lines, byte for byte"),
@@ -75,7 +73,7 @@ def run_stream(args: argparse.Namespace) -> int:
     else:
         with (
             open_for_reading(args) as store,
-            _whole_file(args.destination, force=args.force) as out,
+            whole_file(args.destination, force=args.force) as out,
             progress_bar("exporting agents") as report,
         ):
             records = export(store, out, agents=args.agents, progress=report, **wanted)
@@ -94,21 +92,3 @@ def run_tree(args: argparse.Namespace) -> int:
         records = export_tree(store, args.destination, agents=args.agents, progress=report, **wanted)
     note(f"{records:,} record{'' if records == 1 else 's'} exported")
     return 0
-
-
-@contextlib.contextmanager
-def _whole_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole and on disk; removed if anything goes wrong before."""
-    if os.path.lexists(path) and not force:
-        raise UsageError(f"{path} is there already; --force replaces it")
-    partial = path + _PARTIAL
-    try:
-        with open(partial, "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise

@@ -6,17 +6,19 @@ import argparse
 import contextlib
 import datetime as dt
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from memstore.cli.arguments import Parser, add_command
-from memstore.cli.opening import note, open_for_reading, open_for_writing, root_of
+from memstore.cli.opening import note, notices_summed, open_for_reading, open_for_writing, root_of
 from memstore.cli.output import Output
 from memstore.cli.progress import progress_bar
 from memstore.cli.render import print_document
 from memstore.errors import NotFoundError, UsageError
+from memstore.ids import check_agent_id
 from memstore.importers.report import ImportReport
 from memstore.store import MemStore
 
@@ -60,9 +62,10 @@ def run_none(_: argparse.Namespace) -> int:
 
 def run_tree(args: argparse.Namespace) -> int:
     """Import a tree; prints the report."""
-    from memstore.importers.tree import import_tree
+    from memstore.importers.tree import import_tree, tree_root
 
-    zone = time_zone(args.tz)
+    zone = _checked(args)
+    tree_root(args.path)  # a mistaken path makes no store
     with _target(args) as store, progress_bar("importing files") as report:
         done = import_tree(store, args.path, tz=zone, dry_run=args.dry_run, agent=args.agent, progress=report)
     _print_report(args, done)
@@ -71,14 +74,29 @@ def run_tree(args: argparse.Namespace) -> int:
 
 def run_ndjson(args: argparse.Namespace) -> int:
     """Import NDJSON; prints the report."""
-    from memstore.importers.ndjson import import_ndjson
+    from memstore.importers.ndjson import import_ndjson, open_lines
 
-    zone = time_zone(args.tz)
-    source = sys.stdin.buffer if args.path == "-" else args.path
-    with _target(args) as store, progress_bar("importing bytes") as report:
+    zone = _checked(args)
+    source: BinaryIO | str
+    with contextlib.ExitStack() as opened:
+        if args.path == "-":
+            source = sys.stdin.buffer
+        else:
+            source = opened.enter_context(open_lines(args.path))  # a mistaken path makes no store
+            if stat.S_ISREG(os.fstat(source.fileno()).st_mode):  # a pipe cannot be read twice
+                source = args.path
+        store = opened.enter_context(_target(args))
+        report = opened.enter_context(progress_bar("importing bytes"))
         done = import_ndjson(store, source, tz=zone, dry_run=args.dry_run, agent=args.agent, progress=report)
     _print_report(args, done)
     return 0
+
+
+def _checked(args: argparse.Namespace) -> dt.tzinfo:
+    """The zone; refuses wrong flags before a store is made."""
+    if args.agent is not None:
+        check_agent_id(args.agent)
+    return time_zone(args.tz)
 
 
 @contextlib.contextmanager
@@ -93,7 +111,8 @@ def _target(args: argparse.Namespace) -> Iterator[MemStore]:
             store = opened.enter_context(open_for_reading(args))
         except NotFoundError:
             empty = opened.enter_context(tempfile.TemporaryDirectory(prefix="memstore-dry-run-"))
-            store = opened.enter_context(MemStore(os.path.join(empty, "store"), settings=args.config))
+            with notices_summed(args):
+                store = opened.enter_context(MemStore(os.path.join(empty, "store"), settings=args.config))
         yield store
 
 
@@ -123,7 +142,12 @@ def _print_report(args: argparse.Namespace, report: ImportReport) -> None:
     print_document(out, found)
     if args.dry_run:
         note(f"dry run: nothing was written to {os.path.abspath(root_of(args))}")
+    if not report.files:
+        note(f"no file was found under {os.path.abspath(args.path)}")
     for what, files in (("damaged", report.damaged_files), ("skipped", report.skipped_files)):
+        if files and out.format in ("json", "ndjson"):
+            note(f"{what}: {len(files):,}; {what}_files lists them with their reasons")
+            continue
         for file in files[:_DAMAGED_TOLD]:
             note(f"{what}: {file['path']}: {file['reason']}")
         if len(files) > _DAMAGED_TOLD:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -31,6 +32,7 @@ from memstore.cli import (
 )
 from memstore.cli.arguments import HELP_FORMAT, Parser, add_globals
 from memstore.cli.exit_codes import BUG, OK, exit_code
+from memstore.cli.opening import NotesHandler
 from memstore.cli.render import safe_text
 
 _COMMANDS = (append, get, recent, range, agents, stats, import_, export, config, shards, drain, demo, completion)
@@ -52,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, as docs/CLI.md lists them.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _stand_in_for_closed_streams()
+    log, notes = logging.getLogger("memstore"), NotesHandler()
+    log.addHandler(notes)
     try:
         return _run(arguments)
     except SystemExit as stop:  # argparse after --help and --version
@@ -63,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):
             _discard_output()
         return code
+    finally:
+        log.removeHandler(notes)
 
 
 def _run(arguments: list[str]) -> int:
@@ -108,16 +115,28 @@ def _explain(error: BaseException, code: int, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
-        message = "interrupted; what was acknowledged is stored"
+        message = str(error) or "interrupted; what was acknowledged is stored"
     elif code == BUG:
         hint = "" if debug else "; run it again with --debug for the traceback, and report it"
         message = f"a bug of memstore: {type(error).__name__}: {error}{hint}"
     elif isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        message = f"{place}{error.strerror or error}; check the file or device and try again"
+        message = (
+            f"{error.filename or 'standard output'}: {error.strerror or error}; check the file or device and try again"
+        )
     else:
         message = str(error)
     print(f"memstore: {safe_text(' '.join(message.split()))}", file=sys.stderr)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Python has None for a stream that was closed when it started (``<&-``), and files opened later get its number.
+
+    A closed input is empty, writing to a closed output is an error of the system's as any other, and nobody reads
+    what goes to a closed standard error.
+    """
+    for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
 
 
 def _discard_output() -> None:

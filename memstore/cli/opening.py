@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
+import shlex
 import sys
+from collections.abc import Iterable, Iterator
 
+from memstore.cli.arguments import did_you_mean
 from memstore.cli.render import safe_text
 from memstore.errors import NotFoundError, UsageError
 from memstore.store import MemStore
@@ -40,9 +45,55 @@ def open_for_writing(args: argparse.Namespace, *, create: bool) -> MemStore:
 def _open(args: argparse.Namespace, *, read_only: bool, create: bool) -> MemStore:
     root = root_of(args)
     try:
-        return MemStore(root, settings=args.config, durability=args.durability, read_only=read_only, create=create)
+        with notices_summed(args):
+            return MemStore(root, settings=args.config, durability=args.durability, read_only=read_only, create=create)
     except NotFoundError as error:
         raise NotFoundError(f"{root} holds no store; `append` and `import` make one, or name another --root") from error
+
+
+def note_unknown_agents(store: MemStore, agents: Iterable[str]) -> None:
+    """Tell which of these the store does not have: nothing was found, and a misspelt name may be why."""
+    known = store.agents()
+    for agent_id in agents:
+        if agent_id not in known:
+            note(f"the store has no agent {agent_id!r}{did_you_mean(agent_id, known)}")
+
+
+class NotesHandler(logging.Handler):
+    """What the engine logs, as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        note(" ".join(record.getMessage().split()))
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def notices_summed(args: argparse.Namespace) -> Iterator[None]:
+    """Settings without effect, which opening a store logs one by one, become one line; ``config show`` tells each."""
+    log = logging.getLogger("memstore.store")
+    collector = _Collector()
+    log.addHandler(collector)
+    propagate, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.removeHandler(collector)
+        log.propagate = propagate
+    if len(collector.messages) == 1:
+        note(collector.messages[0])
+    elif collector.messages:
+        keys = ", ".join(message.partition(" ")[0] for message in collector.messages)
+        command = "config show" if args.config is None else f"config show --config {shlex.quote(args.config)}"
+        note(f"{len(collector.messages)} settings have no effect yet (`memstore {command}` says why): {keys}")
 
 
 def note(message: str) -> None:

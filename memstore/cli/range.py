@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memstore.cli.arguments import add_command, add_filters, filters, positive
-from memstore.cli.opening import open_for_reading
+from memstore.cli.opening import note_unknown_agents, open_for_reading
 from memstore.cli.output import Output
 from memstore.cli.render import print_records
 from memstore.store import MemStore
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     wanted = {**filters(args), "newest_first": args.newest_first, "on_damage": args.on_damage}
     with open_for_reading(args) as store:
         lines = itertools.islice(lines_of(store, args.agents, wanted), args.limit)
-        print_records(Output.of(args), lines)
+        if not print_records(Output.of(args), lines):
+            note_unknown_agents(store, args.agents or ())
     return 0
 
 

@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 from memstore.cli.arguments import add_command, add_filters, filters, positive
-from memstore.cli.opening import open_for_reading
+from memstore.cli.opening import note_unknown_agents, open_for_reading
 from memstore.cli.output import Output
 from memstore.cli.render import print_records
 
@@ -34,5 +34,6 @@ def run(args: argparse.Namespace) -> int:
     wanted = filters(args)
     with open_for_reading(args) as store:
         lines = store.agent(args.agent).lines(newest_first=True, **wanted)
-        print_records(Output.of(args), itertools.islice(lines, args.limit))
+        if not print_records(Output.of(args), itertools.islice(lines, args.limit)):
+            note_unknown_agents(store, [args.agent])
     return 0

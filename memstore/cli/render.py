@@ -170,7 +170,10 @@ def _dotted(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def _json(value: Any, *, pretty: bool = False) -> bytes:
     options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if pretty else 0)
-    return orjson.dumps(value, default=msgspec.to_builtins, option=options)
+    try:
+        return orjson.dumps(value, default=msgspec.to_builtins, option=options)
+    except TypeError:  # the path of a store may be no valid text; the escape of a lone surrogate says which bytes
+        return (json.dumps(msgspec.to_builtins(value), indent=2 if pretty else None) + "\n").encode()
 
 
 def _cell(value: Any) -> str:
@@ -250,7 +253,7 @@ def print_rich(out: Output, *renderables: Any) -> None:
         legacy_windows=False,
     )
     for renderable in renderables:
-        console.print(renderable)
+        console.print(renderable, soft_wrap=isinstance(renderable, str))  # a command to copy is never broken
     out.write_text("".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines()))
 
 

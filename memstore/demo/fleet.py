@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.resource_tracker import ensure_running
 
 from memstore.demo.generator import Plan
 from memstore.demo.writer import Job, Report, write_process
@@ -30,7 +33,8 @@ def write_with_processes(
             ours, theirs = context.Pipe(duplex=False)
             job = Job(root, plan, writer, processes, durability)
             child = context.Process(target=write_process, args=(job, theirs), name=f"demo-writer-{writer}", daemon=True)
-            child.start()
+            with _deaf_at_birth():
+                child.start()
             theirs.close()  # so that a dead child is the end of its channel
             children.append(child)
             channels[ours] = writer
@@ -41,6 +45,17 @@ def write_with_processes(
             if child.is_alive():
                 child.terminate()
                 child.join(_END_WAIT_S)
+
+
+@contextlib.contextmanager
+def _deaf_at_birth() -> Iterator[None]:
+    """A process started within never sees Ctrl-C, not even while it is still importing; this one sees it afterwards."""
+    ensure_running()  # starting the tracker, which the first child would do, unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collect(channels: dict[Connection, int], total: int, progress: Callable[[int, int], None]) -> list[Report]:

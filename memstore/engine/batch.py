@@ -7,6 +7,7 @@ this wakes just those that are done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterable
 from typing import Protocol
@@ -44,8 +45,9 @@ class ThreadTicket:
         self._lock.release()
 
     def wait(self) -> None:
-        """Return when the batch is durable; raise what befell it."""
-        self._lock.acquire()
+        """Return when the batch is durable; raise what befell it. May be called again."""
+        with self._lock:
+            pass
         if self._error is not None:
             # Each waiter raises an exception of its own: one object raised in many threads tangles their tracebacks.
             raise _own_copy(self._error) from self._error
@@ -74,7 +76,7 @@ def settle_tickets(tickets: Iterable[Ticket], error: MemstoreError | None) -> No
         else:
             ticket.settle(error)
     for loop, futures in by_loop.items():
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
             loop.call_soon_threadsafe(_settle_futures, futures, error)
 
 

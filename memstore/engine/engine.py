@@ -105,6 +105,7 @@ class Engine:
             clock=clock,
             catalog=self.catalog,
             manifests=self.manifests,
+            lanes=self.lanes,
             metrics=self.metrics,
             run_bytes_max=settings.merging.run_bytes_max,
             file_syncs_max=settings.merging.file_syncs_max,

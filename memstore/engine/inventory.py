@@ -8,6 +8,7 @@ from typing import Any
 from memstore.engine.catalog import Catalog, CatalogState, check_shard_is_there
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.view import ViewBuilder
+from memstore.errors import CorruptionError
 from memstore.format.manifest import decode_manifest_line
 from memstore.format.names import MANIFEST, StorePaths, shard_name
 from memstore.fs.storage import Storage
@@ -29,8 +30,15 @@ class Inventory:
         self._lanes = lanes
         self._builder = builder
 
-    def agents(self) -> list[str]:
-        """Ids of all agents that have a record, sorted."""
+    def agents(self, *, skip_damaged: bool = False) -> list[str]:
+        """Ids of all agents that have a record, sorted.
+
+        Args:
+            skip_damaged: leave out directories that no longer say whose they are; `damage` names them.
+
+        Raises:
+            CorruptionError: there is such a directory.
+        """
         # Lanes first: an agent that is merged meanwhile is then seen in its shard.
         found: set[str] = set()
         for lane in self._lanes.refresh():
@@ -38,7 +46,12 @@ class Inventory:
         state = self._catalog.reload()
         for path in state.shard_paths.values():
             for name in self._agent_directories(path):
-                agent = self._agent_of(path, name)
+                try:
+                    agent = self._agent_of(path, name)
+                except CorruptionError:
+                    if not skip_damaged:
+                        raise
+                    continue
                 if agent is not None:
                     found.add(agent)
         return sorted(found)
@@ -46,7 +59,7 @@ class Inventory:
     def records(self) -> int:
         """Records in the store."""
         total = 0
-        for agent in self.agents():
+        for agent in self.agents(skip_damaged=True):
             snapshot = self._builder.snapshot(agent)
             total += sum(piece.records for pieces in snapshot.slices.values() for piece in pieces)
             total += snapshot.manifest.records() if snapshot.manifest is not None else 0
@@ -57,6 +70,11 @@ class Inventory:
         state = self._catalog.reload()
         outside = [path for path in state.shard_paths.values() if not path.startswith(self._paths.root + os.sep)]
         return sum(self._tree_bytes(path) for path in (self._paths.root, *outside))
+
+    def ballast_bytes(self) -> int:
+        """Size of the reserve, 0 while it is given up."""
+        identity = self._storage.identify(self._paths.ballast)
+        return 0 if identity is None else identity.size_bytes
 
     def lanes(self) -> dict[str, int]:
         """``open, sealed, bytes, index_bytes`` of the lanes there are."""
@@ -69,7 +87,10 @@ class Inventory:
         }
 
     def damage(self) -> list[dict[str, Any]]:
-        """Damage that is known without reading records: lanes whose header or commit lines do not verify."""
+        """Damage that is known without reading records.
+
+        Lanes whose header or commit lines do not verify, and MANIFESTs that no longer say whose they are.
+        """
         found = [
             {"path": e.path, "offset_bytes": e.offset_bytes, "length_bytes": e.length_bytes, "reason": e.reason}
             for e in self._lanes.unreadable
@@ -84,6 +105,14 @@ class Inventory:
                 }
                 for o, n in lane.damaged
             ]
+        for path in self._catalog.reload().shard_paths.values():
+            for name in self._agent_directories(path):
+                try:
+                    self._agent_of(path, name)
+                except CorruptionError as e:
+                    found.append(
+                        {"path": e.path, "offset_bytes": 0, "length_bytes": e.length_bytes, "reason": e.reason}
+                    )
         return found
 
     def shards(self) -> list[dict[str, Any]]:
@@ -95,7 +124,10 @@ class Inventory:
         sizes: list[tuple[int, str]] = []
         misplaced = 0
         for name in self._agent_directories(path):
-            agent = self._agent_of(path, name)
+            try:
+                agent = self._agent_of(path, name)
+            except CorruptionError:
+                agent = name  # nobody can tell any more; its bytes are there all the same
             if agent is not None:
                 sizes.append((self._tree_bytes(os.path.join(path, name)), agent))
                 misplaced += state.shard_of(agent) != index
@@ -115,7 +147,11 @@ class Inventory:
         return [e.name for e in self._storage.list_directory(shard) if e.is_directory and not e.name.startswith(".")]
 
     def _agent_of(self, shard: str, name: str) -> str | None:
-        """The agent of a directory; None where it has no MANIFEST yet or has just been moved."""
+        """The agent of a directory; None where it has no MANIFEST yet or has just been moved.
+
+        Raises:
+            CorruptionError: its name does not say, and its MANIFEST does not verify.
+        """
         path = os.path.join(shard, name, MANIFEST)
         plain = directory_agent(name)
         if plain is not None:
@@ -128,8 +164,12 @@ class Inventory:
             line = LineWindow(file).line_at(0)
         finally:
             file.close()
-        decoded = None if line is None else decode_manifest_line(line, path)
-        return None if decoded is None or decoded.manifest is None else decoded.manifest.agent
+        if line is None:
+            return None
+        decoded = decode_manifest_line(line, path)
+        if decoded is None or decoded.manifest is None:
+            raise CorruptionError(path, offset_bytes=0, length_bytes=len(line), reason="the first line does not verify")
+        return decoded.manifest.agent
 
     def _tree_bytes(self, path: str) -> int:
         total = 0

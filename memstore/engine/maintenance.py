@@ -59,7 +59,7 @@ class DrainReport:
 class _Waiting:
     """Lanes that are not merged."""
 
-    sealed: list[str]
+    sealed: dict[str, Seal]
     open: list[str]
     bytes: int
     agents: int
@@ -166,14 +166,19 @@ class Maintenance:
             except MemstoreError as error:
                 self._metrics.add("maintenance_failures")
                 _log.error("%s: maintenance will try again: %s", self._paths.root, error)
+            except Exception:  # noqa: BLE001 - logged
+                # A bug of ours, or a store whose directories are gone: lanes must be sealed and merged all the same
+                # once it is over.
+                self._metrics.add("maintenance_failures")
+                _log.exception("%s: maintenance will try again", self._paths.root)
 
     def _look_after_lane(self, committer: Committer) -> None:
         """Seal the open lane when it is old or a drain asks for it."""
-        lane = committer.lane
         mark = self._read_mark()
-        asked, self._mark = mark != self._mark, mark
-        if lane is None:
+        lane = committer.lane
+        if lane is None:  # or it is just being made, and a drain has seen its file: the mark stays new for it
             return
+        asked, self._mark = mark != self._mark, mark
         if asked or self._clock.monotonic_s() - lane.created_s >= self._writing.seal_after_s:
             released = committer.release_lane()
             if released is not None:
@@ -210,7 +215,7 @@ class Maintenance:
     # -- everybody's lanes
 
     def _waiting(self) -> _Waiting:
-        sealed: list[str] = []
+        sealed: dict[str, Seal] = {}
         still_open: list[str] = []
         total = agents = 0
         oldest_us = self._clock.now_us()
@@ -224,7 +229,7 @@ class Maintenance:
                 continue
             self._seals[name] = known
             seal, size = known
-            sealed.append(name)
+            sealed[name] = seal
             total += size
             agents = max(agents, seal.agents)
             oldest_us = min(oldest_us, seal.at)
@@ -298,12 +303,11 @@ class Maintenance:
         self._restore_ballast()
         return total
 
-    def _groups(self, names: list[str]) -> Iterator[list[str]]:
+    def _groups(self, sealed: dict[str, Seal]) -> Iterator[list[str]]:
         """Lanes that are merged together: as many as possible, so that each agent's files are opened once."""
         group: list[str] = []
         weight = 0
-        for name in names:
-            seal, _ = self._seals[name]
+        for name, seal in sealed.items():
             # No agent can have more slices in a lane than it has slices over its number of agents.
             most = seal.slices - seal.agents + 1
             if group and (weight + most > AGENT_SLICES_MAX or len(group) >= LANES_PER_MERGE_MAX):

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.home import home_for_writing
+from memstore.engine.lane_set import LaneSet
 from memstore.engine.merge_agent import AgentMerge, DamagedSliceError, MissingLaneError, SealedLane, TaggedSlice
 from memstore.engine.syncing import SyncSet
 from memstore.errors import CorruptionError, MemstoreError, StorageError, StorageFullError
@@ -68,6 +69,7 @@ class Merger:
         clock: Clock,
         catalog: Catalog,
         manifests: ManifestCache,
+        lanes: LaneSet,
         metrics: Metrics,
         run_bytes_max: int,
         file_syncs_max: int,
@@ -77,6 +79,7 @@ class Merger:
         self._clock = clock
         self._catalog = catalog
         self._manifests = manifests
+        self._lanes = lanes
         self._metrics = metrics
         self._run_bytes_max = run_bytes_max
         self._file_syncs_max = file_syncs_max
@@ -121,6 +124,7 @@ class Merger:
             metrics=self._metrics,
             lanes=lanes,
             waiting=lambda: {lane_token(name) for name in self._waiting()},
+            standing=self._lanes.refresh,
             syncs=syncs,
             run_bytes_max=self._run_bytes_max,
         )

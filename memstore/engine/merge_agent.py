@@ -32,7 +32,7 @@ from memstore.manifest.cache import ManifestCache
 from memstore.manifest.reader import Manifest
 from memstore.manifest.writer import ManifestWriter, open_manifest
 from memstore.metrics import Metrics
-from memstore.wal.reader import iterate_footer
+from memstore.wal.reader import LaneReader, iterate_footer
 
 _log = logging.getLogger(__name__)
 TaggedSlice = tuple[Slice, int]
@@ -81,6 +81,7 @@ class AgentMerge:
         metrics: counters.
         lanes: those that are merged, sorted by name: an order that recovery finds again.
         waiting: tokens of all lanes that are not merged yet, asked for when a merge is to be repeated.
+        standing: every lane there is, chosen or not, asked for when a merge that was stopped has left something.
         syncs: told of every file that is written.
         run_bytes_max: how much is sorted at a time.
     """
@@ -94,6 +95,7 @@ class AgentMerge:
         metrics: Metrics,
         lanes: list[SealedLane],
         waiting: Callable[[], set[str]],
+        standing: Callable[[], list[LaneReader]],
         syncs: SyncSet,
         run_bytes_max: int,
     ) -> None:
@@ -103,6 +105,7 @@ class AgentMerge:
         self._metrics = metrics
         self._lanes = lanes
         self._waiting = waiting
+        self._standing = standing
         self._syncs = syncs
         self._run_bytes_max = run_bytes_max
 
@@ -122,14 +125,14 @@ class AgentMerge:
             CorruptionError: the agent's MANIFEST or a day file is damaged.
         """
         manifest = self._manifests.get(directory)
-        self._check_torn(directory, agent, manifest, tagged)
+        self._check_torn(directory, agent, manifest)
         writer = open_manifest(
             self._storage, directory, agent, known=manifest, at_us=self._clock.now_us(), on_torn=self._on_torn
         )
         # Always, not only when they are new: a merge that was killed may have made them and never synced them.
         self._syncs.add_directory(directory)
         self._syncs.add_directory(os.path.dirname(directory))
-        job = _Job(self._storage, directory, agent, manifest, writer)
+        job = _Job(directory, agent, manifest, writer)
         try:
             fresh: list[TaggedSlice] = []
             repeats: dict[int, list[TaggedSlice]] = {}
@@ -142,13 +145,12 @@ class AgentMerge:
             # First what a crash may have left, so that day files have their committed length again.
             records = sum(self._repeat(job, index, items) for index, items in repeats.items())
             if fresh:
-                records += self._copy(job, fresh, tagged)
+                records += self._copy(job, fresh)
         finally:
-            for file in job.opened:
-                self._syncs.add_file(file)
+            self._syncs.add_file(writer.file)
         return records
 
-    def _check_torn(self, directory: str, agent: str, manifest: Manifest | None, tagged: list[TaggedSlice]) -> None:
+    def _check_torn(self, directory: str, agent: str, manifest: Manifest | None) -> None:
         """See that a MANIFEST's end that does not verify may be cut.
 
         Raises:
@@ -158,7 +160,7 @@ class AgentMerge:
         if torn is None:
             return
         waiting: dict[str, int] = {}
-        for item, _ in tagged:
+        for item, _ in self._unmerged(agent, manifest):
             waiting[item.day] = waiting.get(item.day, 0) + item.length
         error = torn.damage(lanes=self._waiting(), waiting_bytes=waiting)
         if error is not None:
@@ -166,11 +168,11 @@ class AgentMerge:
         for name, (committed, _) in torn.surplus.items():
             file = self._storage.open_read(os.path.join(directory, name))
             try:
-                self._check_surplus(file, agent, committed, tagged)
+                self._check_surplus(file, agent, committed, manifest)
             finally:
                 file.close()
 
-    def _check_surplus(self, file: StorageFile, agent: str, committed: int, tagged: list[TaggedSlice]) -> None:
+    def _check_surplus(self, file: StorageFile, agent: str, committed: int, manifest: Manifest | None) -> None:
         """See that what stands behind the committed length of a day file may be cut.
 
         A merge that was stopped left it, so every record in it has to be in a lane that still stands.
@@ -190,7 +192,7 @@ class AgentMerge:
                 if not line.startswith(prefix):
                     continue
                 if in_lanes is None:
-                    in_lanes = self._line_checksums(day, tagged)
+                    in_lanes = self._line_checksums(agent, day, manifest)
                 if checksum(line) not in in_lanes and _is_json(line):
                     raise CorruptionError(
                         file.path,
@@ -199,15 +201,25 @@ class AgentMerge:
                         reason="it holds records that neither its MANIFEST nor a lane knows",
                     )
 
-    def _line_checksums(self, day: str, tagged: list[TaggedSlice]) -> set[str]:
-        """Checksums of the lines that the lanes hold of one day, those of damaged slices aside."""
+    def _unmerged(self, agent: str, manifest: Manifest | None) -> Iterator[tuple[Slice, StorageFile]]:
+        """What all lanes hold of an agent that its MANIFEST does not cite.
+
+        Not the chosen lanes alone: the merge that was stopped may have taken others with them.
+        """
+        for lane in self._standing():
+            if manifest is None or lane.token not in manifest.merged:
+                for item in lane.agent_slices(agent).slices:
+                    yield item, lane.file
+
+    def _line_checksums(self, agent: str, day: str, manifest: Manifest | None) -> set[str]:
+        """Checksums of the lines that lanes hold of one day and that are not merged, those of damaged slices aside."""
         found: set[str] = set()
-        for item, index in tagged:
+        for item, file in self._unmerged(agent, manifest):
             if item.day != day:
                 continue
             with contextlib.suppress(CorruptionError):
                 data = read_verified(
-                    self._lanes[index].file,
+                    file,
                     offset_bytes=item.offset,
                     length_bytes=item.length,
                     xxh3=item.xxh3,
@@ -216,40 +228,47 @@ class AgentMerge:
                 found.update(checksum(line) for line in data.split(b"\n"))
         return found
 
+    @contextlib.contextmanager
+    def _open(self, job: _Job, name: str) -> Iterator[StorageFile]:
+        """A day file for writing; then it is the `SyncSet`'s, so that many days do not mean many open files."""
+        file = self._storage.open_write(os.path.join(job.directory, name))
+        try:
+            yield file
+        finally:
+            self._syncs.add_file(file)
+
     def _on_torn(self, path: str, length: int) -> None:
         _log.warning("%s: cutting a torn tail of %d bytes", path, length)
         self._metrics.add("torn_manifests")
 
-    def _copy(self, job: _Job, items: list[TaggedSlice], tagged: list[TaggedSlice]) -> int:
+    def _copy(self, job: _Job, items: list[TaggedSlice]) -> int:
         """Append slices that are not merged yet, then the MANIFEST line that makes them so."""
-        written: list[tuple[StorageFile, int]] = []
+        written: list[tuple[str, int]] = []
         try:
-            return self._append(job, items, tagged, written)
+            return self._append(job, items, written)
         except BaseException:
-            # The lanes that explain these bytes may be set aside before the next merge, so they do not stay.
-            for file, committed in written:
-                with contextlib.suppress(StorageError):
+            # A disk that is full needs the space, and the next merge need not ask where these bytes come from.
+            for name, committed in written:
+                with contextlib.suppress(StorageError), self._open(job, name) as file:
                     file.truncate(committed)
             raise
 
-    def _append(
-        self, job: _Job, items: list[TaggedSlice], tagged: list[TaggedSlice], written: list[tuple[StorageFile, int]]
-    ) -> int:
+    def _append(self, job: _Job, items: list[TaggedSlice], written: list[tuple[str, int]]) -> int:
         chunks: list[tuple[str, int, list[Block]]] = []
         for day, of_day in itertools.groupby(sorted(items, key=_merge_order), key=_day):
             known = None if job.manifest is None else job.manifest.day_file(day)
             name, committed = known or (day_file_name(day, 1), 0)
-            file = job.open(name)
-            if file.identity().size_bytes > committed:
-                self._check_surplus(file, job.agent, committed, tagged)
-            _cut_to(file, committed)
-            written.append((file, committed))
-            blocks: list[Block] = []
-            offset = committed
-            for run in _runs(of_day, self._run_bytes_max):
-                parts = self._sorted_parts(run, job.prefix_bytes)
-                blocks += append_parts(file, offset=offset, parts=parts, prefix_bytes=job.prefix_bytes)
-                offset += sum(len(part.data) for part in parts)
+            with self._open(job, name) as file:
+                if file.identity().size_bytes > committed:
+                    self._check_surplus(file, job.agent, committed, job.manifest)
+                _cut_to(file, committed)
+                written.append((name, committed))
+                blocks: list[Block] = []
+                offset = committed
+                for run in _runs(of_day, self._run_bytes_max):
+                    parts = self._sorted_parts(run, job.prefix_bytes)
+                    blocks += append_parts(file, offset=offset, parts=parts, prefix_bytes=job.prefix_bytes)
+                    offset += sum(len(part.data) for part in parts)
             chunks.append((name, committed, blocks))
         cited = sorted({self._lanes[index].token for _, index in items})
         line = encode_merge(
@@ -277,13 +296,15 @@ class AgentMerge:
         assert line.merge is not None
         by_day = {day: list(of_day) for day, of_day in itertools.groupby(sorted(items, key=_merge_order), key=_day)}
         for chunk in line.merge.chunks:
-            file = job.open(chunk.file)
-            try:
-                of_day = by_day.get(chunk.file.partition(".")[0], [])
-                self._write_again(file, chunk, of_day, job.prefix_bytes, line.merge.run_bytes)
-            except DamagedSliceError as damaged:
-                _log.error("agent %r: a lane is damaged; what was merged from it is kept: %s", job.agent, damaged.error)
-                _write_over_itself(file, chunk)
+            of_day = by_day.get(chunk.file.partition(".")[0], [])
+            with self._open(job, chunk.file) as file:
+                try:
+                    self._write_again(file, chunk, of_day, job.prefix_bytes, line.merge.run_bytes)
+                except DamagedSliceError as damaged:
+                    _log.error(
+                        "agent %r: a lane is damaged; what was merged from it is kept: %s", job.agent, damaged.error
+                    )
+                    _write_over_itself(file, chunk)
         job.writer.rewrite(merge.offset, merge.length)
         self._metrics.add("merges_repeated")
         return sum(item.records for item, _ in items)
@@ -338,25 +359,19 @@ class AgentMerge:
         return [part_of_lines(lines, prefix_bytes)]
 
 
+@dataclass(frozen=True, slots=True)
 class _Job:
-    """What is open for one agent."""
+    """One agent's merge: where it lies, and its MANIFEST."""
 
-    def __init__(
-        self, storage: Storage, directory: str, agent: str, manifest: Manifest | None, writer: ManifestWriter
-    ) -> None:
-        self._storage = storage
-        self._directory = directory
-        self.agent = agent
-        self.prefix_bytes = len(agent_prefix(agent))
-        self.manifest = manifest
-        self.writer = writer
-        self.opened: list[StorageFile] = [writer.file]
+    directory: str
+    agent: str
+    manifest: Manifest | None
+    writer: ManifestWriter
 
-    def open(self, name: str) -> StorageFile:
-        """A day file, open for writing."""
-        file = self._storage.open_write(os.path.join(self._directory, name))
-        self.opened.append(file)
-        return file
+    @property
+    def prefix_bytes(self) -> int:
+        """Length of what every line of the agent starts with."""
+        return len(agent_prefix(self.agent))
 
 
 def _is_json(line: bytes) -> bool:

@@ -19,6 +19,7 @@ from memstore.engine.piece import NO_MERGE, Piece
 from memstore.engine.view import ViewBuilder
 from memstore.errors import CorruptionError
 from memstore.format.lines import agent_prefix, id_needle, time_bound
+from memstore.manifest.reader import BlockRef
 from memstore.timestamps import US_PER_DAY, YEAR_10000_US, day_start_us, day_text
 
 MOVES_FOLLOWED_MAX = 5
@@ -85,6 +86,11 @@ class Reading:
         self._look(frozenset())
 
     @property
+    def met_damage(self) -> bool:
+        """Whether it has read around damage so far."""
+        return bool(self._reported)
+
+    @property
     def version(self) -> tuple[object, ...]:
         """Equal versions mean equal records."""
         return self._snapshot.version
@@ -142,19 +148,15 @@ class Reading:
 
     def find(self, needle: bytes, time_us: int) -> bytes | None:
         """The line that starts with ``needle``."""
-        lost: set[tuple[int, int]] = set()
         while True:
             complete = True
             for piece in self._pieces(day_text(time_us), time_us, time_us + 1):
-                if (piece.merge, piece.offset) in lost:
-                    continue
                 try:
                     line = _find_in(self._builder.read(self._snapshot.manifest, piece), needle)
                 except (CorruptionError, FileNotFoundError) as error:
                     if self._begin_again(piece, error):
                         complete = False
                         break
-                    lost.add((piece.merge, piece.offset))
                     continue
                 if line is not None:
                     return line
@@ -240,10 +242,16 @@ class Reading:
             self._builder.forget_lanes()
             self._look(distrusted)
             return True
-        if piece.merge != NO_MERGE and self._snapshot.manifest is not None:
-            merge = self._snapshot.manifest.merges[piece.merge]
+        manifest = self._snapshot.manifest
+        if isinstance(piece, BlockRef) and manifest is not None:
+            merge = manifest.merges[piece.merge]
             if merge.id not in distrusted and self._builder.lane_tokens().issuperset(merge.lanes):
                 self._look(distrusted | {merge.id})
+                return True
+            # Its lanes may have gone because the merge was repeated just now, or its file may have been moved away and
+            # back: in the order of lanes first, files after, a second look is the last word.
+            if self._builder.reads_anew(manifest, piece):
+                self._look(distrusted)
                 return True
         self._report(error)
         return False

@@ -19,13 +19,21 @@ import msgspec
 
 from memstore.engine.catalog import Catalog, check_shard_is_there, shard_path_on
 from memstore.engine.home import move_to_trash
-from memstore.errors import NotFoundError
-from memstore.format.names import INCOMING_DIRECTORY, MANIFEST, SHARD_LOCK, StorePaths, shard_name
+from memstore.errors import NotFoundError, StorageError
+from memstore.format.names import (
+    INCOMING_DIRECTORY,
+    MANIFEST,
+    SHARD_LOCK,
+    StorePaths,
+    parse_day_file_name,
+    shard_name,
+)
 from memstore.format.store_file import Placement, ShardEntry, StoreFile
 from memstore.fs.atomic import make_directories
 from memstore.fs.handles import ReadHandles
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
+from memstore.ids import directory_agent
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.reader import load_manifest
 
@@ -58,6 +66,8 @@ class Rebalancer:
     def add_shard(self, volume: str | None, progress: Progress | None = None) -> tuple[str, MoveReport]:
         """Add a shard, on a volume of its own or below the root, and move about 1/n of the agents to it.
 
+        Where an earlier call like this was interrupted, it is finished and no other shard is added.
+
         Returns:
             The new shard's name, and what was moved.
 
@@ -68,7 +78,12 @@ class Rebalancer:
         if volume is not None and self._storage.identify(volume) is None:
             raise NotFoundError(f"volume {volume} is not there; mount it first")
         with locked(self._storage, self._paths.lock("rebalance"), timeout_s=_LOCK_WAIT_S):
-            self._finish(progress=None)
+            begun = self._catalog.reload().store
+            report = self._finish(progress)
+            if begun.previous is not None and begun.previous.shards != begun.placement.shards:
+                last = begun.shards[-1]
+                if last.path == (None if volume is None else shard_path_on(volume, begun.id, last.index)):
+                    return shard_name(last.index), report  # this very call was interrupted
             state = self._catalog.reload()
             index = max(entry.index for entry in state.store.shards) + 1
             path = None if volume is None else shard_path_on(volume, state.store.id, index)
@@ -104,13 +119,6 @@ class Rebalancer:
             self._change(pin)
             return self._finish(progress=None)
 
-    def resume(self) -> MoveReport:
-        """Finish a change of placement that was interrupted; does nothing where there is none."""
-        if self._catalog.reload().store.previous is None:
-            return MoveReport(0, 0)
-        with locked(self._storage, self._paths.lock("rebalance"), timeout_s=_LOCK_WAIT_S):
-            return self._finish(progress=None)
-
     def _change(self, change: Callable[[StoreFile], StoreFile]) -> None:
         # Under the merge lock, so that a merge sees one placement from its start to its end.
         with locked(self._storage, self._paths.lock("merge"), timeout_s=_LOCK_WAIT_S):
@@ -138,10 +146,11 @@ class Rebalancer:
 
     def _move_home(self, shard: str, name: str) -> bool:
         """Move one agent's directory to where it belongs, if it lies elsewhere."""
-        manifest = load_manifest(self._storage, os.path.join(shard, name))
-        if manifest is None:
+        source = os.path.join(shard, name)
+        agent = self._agent_of(source)
+        if agent is None:
             return False
-        home = self._catalog.state.homes(manifest.agent)[0]
+        home = self._catalog.state.homes(agent)[0]
         target_shard = os.path.dirname(home)
         if target_shard == shard:
             return False
@@ -149,8 +158,7 @@ class Rebalancer:
             locks.enter_context(locked(self._storage, self._paths.lock("merge"), timeout_s=_LOCK_WAIT_S))
             for path in sorted({shard, target_shard}):
                 locks.enter_context(locked(self._storage, os.path.join(path, SHARD_LOCK)))
-            source = os.path.join(shard, name)
-            if self._storage.identify(os.path.join(source, MANIFEST)) is None:
+            if self._storage.identify(source) is None:
                 return False
             if self._storage.identify(os.path.join(home, MANIFEST)) is not None:
                 move_to_trash(self._storage, source)  # the copy was complete when its mover was stopped
@@ -158,6 +166,25 @@ class Rebalancer:
                 self._move(source, home)
             self._handles.drop_under(source)
         return True
+
+    def _agent_of(self, source: str) -> str | None:
+        """Whose directory it is; None where nothing was ever merged into it.
+
+        Raises:
+            StorageError: nobody can tell. It must not stay behind, for readers will not look for it here.
+        """
+        manifest = load_manifest(self._storage, source)
+        if manifest is not None:
+            return manifest.agent
+        if not any(parse_day_file_name(entry.name) for entry in self._storage.list_directory(source)):
+            return None  # a merge made it and was stopped
+        agent = directory_agent(os.path.basename(source))
+        if agent is None:
+            raise StorageError(
+                f"{os.path.join(source, MANIFEST)}: its first line does not verify, so nobody can tell whose directory "
+                "is to be moved. Drain the store and try again; if that does not help, restore it from a backup"
+            )
+        return agent
 
     def _move(self, source: str, home: str) -> None:
         source_parent, target_parent = os.path.dirname(source), os.path.dirname(home)

@@ -112,6 +112,7 @@ class RecordReader:
         if limit < 0:
             raise UsageError(f"limit must be at least 0, not {limit}")
         reading = Reading(self._builder, agent, self._damage_handler(on_damage))
+        version = reading.version  # before the first line: what is appended from here on may be missing
         key = ("recent", agent, limit, on_damage, wanted)
         answer = self._recall(key, reading)
         if answer is not None:
@@ -119,10 +120,10 @@ class RecordReader:
         if wanted.by_time_only:
             lines = reading.scan(since_us=wanted.since_us, until_us=wanted.until_us, newest_first=True)
             newest = tuple(islice(lines, limit))
-            self._remember(key, _Answer(reading.version, newest))
+            self._remember(key, _Answer(version, newest), reading)
             return decode_records(newest)
         found = list(islice(_matching(reading, wanted, newest_first=True), limit))
-        self._remember(key, _Answer(reading.version, tuple(line for line, _ in found)))
+        self._remember(key, _Answer(version, tuple(line for line, _ in found)), reading)
         return [record or decode_record(line) for line, record in found]
 
     def count(self, agent: str, wanted: RecordFilter, *, on_damage: OnDamage) -> int:
@@ -133,9 +134,10 @@ class RecordReader:
         key = ("count", agent, on_damage, wanted)
         answer = self._recall(key, reading)
         if answer is None:
+            version = reading.version
             number = sum(1 for _ in _matching(reading, wanted, newest_first=False))
-            answer = _Answer(reading.version, count=number)
-            self._remember(key, answer)
+            answer = _Answer(version, count=number)
+            self._remember(key, answer, reading)
         return answer.count
 
     def agent_stats(self, agent: str) -> dict[str, Any]:
@@ -147,6 +149,7 @@ class RecordReader:
         known = self._agent_stats.get(agent)
         if known is not None and known[0] == reading.version:
             return {k: dict(v) if isinstance(v, dict) else v for k, v in known[1].items()}
+        version = reading.version
         by_type: dict[str, int] = {}
         by_importance: dict[str, int] = {}
         records = size = 0
@@ -168,7 +171,7 @@ class RecordReader:
             "by_type": dict(sorted(by_type.items())),
             "by_importance": dict(sorted(by_importance.items())),
         }
-        self._agent_stats.put(agent, (reading.version, figures), 1000)
+        self._agent_stats.put(agent, (version, figures), 1000)
         return {k: dict(v) if isinstance(v, dict) else v for k, v in figures.items()}
 
     def cache_stats(self) -> dict[str, dict[str, float | int]]:
@@ -203,8 +206,8 @@ class RecordReader:
             return None
         return answer if answer is not None and answer.version == reading.version else None
 
-    def _remember(self, key: tuple[object, ...], answer: _Answer) -> None:
-        if not self._patterns.enabled:
+    def _remember(self, key: tuple[object, ...], answer: _Answer, reading: Reading) -> None:
+        if not self._patterns.enabled or reading.met_damage:  # damage may be repaired, and the version stays
             return
         try:
             self._patterns.put(key, answer, 200 + sum(len(line) + 60 for line in answer.lines))

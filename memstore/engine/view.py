@@ -21,7 +21,7 @@ from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
 from memstore.fs.verified import read_verified
 from memstore.manifest.cache import ManifestCache
-from memstore.manifest.reader import Manifest
+from memstore.manifest.reader import BlockRef, Manifest
 from memstore.timestamps import day_text
 from memstore.wal.reader import LaneReader, LaneSlices
 
@@ -83,7 +83,8 @@ class ViewBuilder:
 
         Args:
             agent: whose.
-            distrusted: ids of merges whose blocks did not verify; they are left out, and their lanes' slices stand in.
+            distrusted: ids of merges whose blocks did not verify; those whose lanes all stand are left out, and their
+                lanes' slices stand in.
         """
         for look in range(_TORN_LOOKS_MAX):
             found = [(lane, lane.agent_slices(agent)) for lane in self._lanes.refresh()]
@@ -92,6 +93,12 @@ class ViewBuilder:
             if lost is None:
                 break
             _log.debug("%s: look %d", lost, look)
+        if manifest is not None and distrusted:
+            # Only while all of its lanes stand: where they have gone since, the merge was repeated and synced.
+            standing = {lane.token for lane, _ in found}
+            distrusted = frozenset(
+                merge.id for merge in manifest.merges if merge.id in distrusted and standing.issuperset(merge.lanes)
+            )
         slices: dict[str, list[SlicePiece]] = {}
         damage: list[CorruptionError] = list(self._lanes.unreadable)
         version: list[object] = [None if manifest is None else (manifest.identity, manifest.end)]
@@ -185,6 +192,15 @@ class ViewBuilder:
         return read_verified(
             file, offset_bytes=piece.offset, length_bytes=piece.length, xxh3=piece.xxh3, records=piece.records
         )
+
+    def reads_anew(self, manifest: Manifest, piece: BlockRef) -> bool:
+        """Whether a block that did not verify does now, read from the file that has its name now."""
+        self._handles.drop(f"{manifest.directory}/{piece.file}")
+        try:
+            self.read(manifest, piece)
+        except (CorruptionError, FileNotFoundError):
+            return False
+        return True
 
     def forget_lanes(self) -> None:
         """Read all lanes from their start at the next look."""

@@ -1,6 +1,8 @@
 """Open files kept for reading: few, because descriptors are few, and shared, because opening costs more than reading.
 
-Sound because no file of a store that can be read is ever replaced under its own name: a path means one file for ever.
+Sound because no file of a store that can be read is ever replaced under its own name. One exception: an agent that was
+moved to another volume and back stands in new files under the old names, which are longer; who reads too short a file
+drops its handle and looks again (`memstore.engine.reading`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,11 @@ class ReadHandles:
             if len(self._files) > self._files_max:
                 self._files.popitem(last=False)
         return file
+
+    def drop(self, path: str) -> None:
+        """Forget one file."""
+        with self._lock:
+            self._files.pop(path, None)
 
     def drop_under(self, directory: str) -> None:
         """Forget every file below a directory that has moved."""

@@ -66,7 +66,7 @@ def import_ndjson(
 
     def ids() -> Iterator[IdRow]:
         if path is not None:
-            with _open(path) as again:
+            with open_lines(path) as again:
                 for entry in read_line_entries(again, "", plain_hints, ImportReport(), line_bytes_max=line_bytes_max):
                     yield entry.fields["source_id"], entry.fields["agent_id"], memory_id_of(entry.fields)
 
@@ -125,14 +125,22 @@ def read_line_entries(
 
 def _opened(lines: BinaryIO | str | os.PathLike[str]) -> AbstractContextManager[BinaryIO]:
     if isinstance(lines, (str, os.PathLike)):
-        return _open(os.fspath(lines))
+        return open_lines(os.fspath(lines))
     return nullcontext(lines)
 
 
-def _open(path: str) -> BinaryIO:
+def open_lines(path: str) -> BinaryIO:
+    """A file of lines, opened.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UsageError: it is a directory, or cannot be read.
+    """
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{path} is a directory, not a file of lines; `import tree` reads a directory") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error

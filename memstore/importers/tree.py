@@ -76,11 +76,7 @@ def import_tree(
         StorageError: the store could not take a batch; what went before stays, and importing again goes on from there.
     """
     started = time.monotonic()
-    root = os.path.abspath(os.fspath(path))
-    if not os.path.isdir(root):
-        if os.path.exists(root):
-            raise UsageError(f"{root} is a file, not a tree; `import ndjson` reads a file of lines")
-        raise NotFoundError(f"there is no directory {root}")
+    root = tree_root(path)
     if agent is not None:
         check_agent_id(agent)
     report = ImportReport(dry_run=dry_run)
@@ -89,6 +85,21 @@ def import_tree(
     run.run(progress)
     report.seconds = time.monotonic() - started
     return report
+
+
+def tree_root(path: str | os.PathLike[str]) -> str:
+    """The absolute path of a directory to import.
+
+    Raises:
+        NotFoundError: there is no such directory.
+        UsageError: it is a file.
+    """
+    root = os.path.abspath(os.fspath(path))
+    if not os.path.isdir(root):
+        if os.path.exists(root):
+            raise UsageError(f"{root} is a file, not a tree; `import ndjson` reads a file of lines")
+        raise NotFoundError(f"there is no directory {root}")
+    return root
 
 
 class _TreeImport:

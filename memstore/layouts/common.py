@@ -45,14 +45,12 @@ def time_of(source: Source, hints: Hints, *given: object) -> int:
         if time is not None:
             return time
     name = source.path.rpartition("/")[2]
-    time = None if name.startswith(LINE_PREFIX) else read.name_time_us(name, hints.tz)
+    is_line = source.line is not None or name.startswith(LINE_PREFIX)
+    time = None if is_line else read.name_time_us(name, hints.tz)
     if time is None:
         said = [value for value in given if value is not None]
-        raise DamagedError(
-            f"its timestamp {said[0]!r:.80} cannot be read, and its name holds none"
-            if said
-            else "it holds no timestamp, and its name holds none"
-        )
+        reason = f"its timestamp {said[0]!r:.80} cannot be read" if said else "it holds no timestamp"
+        raise DamagedError(reason + ("" if is_line else ", and its name holds none"))
     return time
 
 

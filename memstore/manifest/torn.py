@@ -56,7 +56,9 @@ class TornTail:
             self.path,
             offset_bytes=self.offset,
             length_bytes=self.length,
-            reason="its last line does not verify and the lanes it merged are gone",
+            reason="its last line does not verify and the lanes it merged are gone"
+            if self.length
+            else "it is missing or empty, and day files stand beside it",
         )
 
 
@@ -66,28 +68,37 @@ def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornT
     Args:
         storage: where it lies.
         directory: the agent's.
-        known: what its MANIFEST says; None where not even its first line verifies, or where it has none.
+        known: what its MANIFEST says; None where not even its first line verifies, or where it has none. Day files
+            without a MANIFEST are a torn tail too: of one that was never written, or was lost.
     """
     path = os.path.join(directory, MANIFEST)
     end = 0 if known is None else known.end
-    size = known.identity if known is not None else storage.identify(path)
-    if size is None or size.size_bytes <= end:
-        return None
     try:
-        file = storage.open_read(path)
-    except FileNotFoundError:
+        entries = storage.list_directory(directory)
+        tail = _read_from(storage, path, end)
+    except FileNotFoundError:  # there is none yet, or it was moved to another shard meanwhile
         return None
-    try:
-        tail = file.read(end, size.size_bytes - end)
-    finally:
-        file.close()
     surplus: dict[str, tuple[int, int]] = {}
-    for entry in storage.list_directory(directory):
+    for entry in entries:
         identity = storage.identify(os.path.join(directory, entry.name))
         if identity is None or parse_day_file_name(entry.name) is None:
             continue
         committed = 0 if known is None else known.day_files.get(entry.name, 0)
         if identity.size_bytes > committed:
             surplus[entry.name] = (committed, identity.size_bytes - committed)
+    if not tail and not (known is None and surplus):
+        return None
     tokens = frozenset(token.decode() for token in _TOKEN.findall(tail))
     return TornTail(path, end, len(tail), tokens, surplus)
+
+
+def _read_from(storage: Storage, path: str, offset: int) -> bytes:
+    """A MANIFEST from an offset on; nothing where it is missing."""
+    identity = storage.identify(path)
+    if identity is None:
+        return b""
+    file = storage.open_read(path)
+    try:
+        return file.read(offset, identity.size_bytes - offset)
+    finally:
+        file.close()

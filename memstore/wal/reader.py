@@ -20,7 +20,7 @@ from memstore.wal.seal import commit_is_whole, header_end, read_seal
 
 _log = logging.getLogger(__name__)
 SLICE_MEMORY_BYTES = 320
-"""What one slice of an open lane costs in memory; measured with 65,536 of them."""
+"""What one slice costs in memory, or one agent of a sealed lane that has been asked for; measured with 65,536."""
 _FOOTER_PAGE_BYTES = 8192
 _FOOTER_READ_BYTES = 256 * 1024
 _TAIL_PROBE_BYTES = 1024
@@ -173,7 +173,9 @@ class LaneReader:
                     cached = LaneSlices(tuple(self._bisect(agent)))
                     if len(self._sealed_cache) >= _SEALED_AGENTS_MAX:
                         self._sealed_cache.clear()
+                        self._count = 0
                     self._sealed_cache[agent] = cached
+                    self._count += 1 + len(cached.slices)
                 slices = cached.slices
             if not self._damaged:
                 return LaneSlices(slices) if slices else _NOTHING

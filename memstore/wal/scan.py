@@ -129,12 +129,10 @@ def _next_commit(file: StorageFile, window: LineWindow, start: int, size: int) -
         while position < size:
             data = file.read(position, min(_WINDOW_BYTES * 16, size - position))
             found = data.find(needle)
-            if found < 0:
-                position += max(len(data) - len(needle) + 1, 1)
-                continue
-            candidate = position + found
-            line = window.line_at(candidate)
-            if line is not None and verified_body(line) is not None:
-                return candidate
-            position = candidate + 1
+            while found >= 0:
+                line = window.line_at(position + found)
+                if line is not None and verified_body(line) is not None:
+                    return position + found
+                found = data.find(needle, found + 1)
+            position += max(len(data) - len(needle) + 1, 1)
     return None

@@ -14,6 +14,7 @@ from memstore.errors import CorruptionError, StorageError
 from memstore.format.lane import (
     DAMAGED_RANGES_MAX,
     SEAL_LINE_BYTES_MAX,
+    LaneHeader,
     Seal,
     Slice,
     decode_header,
@@ -55,7 +56,12 @@ def read_seal(file: StorageFile, size: int) -> tuple[Seal, int] | None:
 
 
 def header_end(file: StorageFile) -> int:
-    """Offset of the first commit.
+    """Offset of the first commit; raises as `read_header` does."""
+    return read_header(file)[1]
+
+
+def read_header(file: StorageFile) -> tuple[LaneHeader, int]:
+    """A lane's header, and the offset of its first commit.
 
     Raises:
         CorruptionError: the first line is not a lane's.
@@ -68,7 +74,7 @@ def header_end(file: StorageFile) -> int:
             file.path, offset_bytes=0, length_bytes=len(line or b""), reason="the lane's first line does not verify"
         )
     check_version(header.version, file.path)
-    return len(line) + 1
+    return header, len(line) + 1
 
 
 def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: int, own: bool) -> SealOutcome:
@@ -92,7 +98,8 @@ def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: 
     commits: list[ScannedCommit] = []
     damaged: list[tuple[int, int]] = []
     end = ScannedEnd(0, LaneEnd.TORN)
-    for item in scan_lane(file, start=header_end(file), size=size):
+    header, first = read_header(file)
+    for item in scan_lane(file, start=first, size=size):
         if isinstance(item, ScannedCommit):
             commits.append(item)
         elif isinstance(item, ScannedDamage):
@@ -103,6 +110,8 @@ def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: 
     if not own:
         while commits and not commit_is_whole(file, commits[-1]):
             commits_end = commits.pop().offset
+            if header.durability == "fsync":
+                break  # the one before was acknowledged: should it not verify, that is damage
         damaged = [d for d in damaged if d[0] < commits_end]
     torn_bytes = 0
     if commits_end < size:

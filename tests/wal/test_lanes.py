@@ -142,7 +142,7 @@ def test_a_sealed_lane_is_bisected(paths, lane):
     for nobody in ("a", "agent_0100x", "zzz"):
         assert seconds_of(reader, nobody) == []
     assert reader.agents() == set(agents)
-    assert reader.memory_bytes == 0
+    assert 0 < reader.memory_bytes < 10_000  # what was asked for, not the 700 agents there are
 
 
 def test_a_follower_notices_the_seal(paths, lane):
