@@ -23,7 +23,8 @@ from memstore.clock import Clock
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.home import home_for_writing
 from memstore.engine.lane_set import LaneSet
-from memstore.engine.merge_agent import AgentMerge, DamagedSliceError, MissingLaneError, SealedLane, TaggedSlice
+from memstore.engine.merge_agent import AgentMerge, MissingLaneError
+from memstore.engine.merge_source import DamagedSliceError, SealedLane, TaggedSlice
 from memstore.engine.syncing import SyncSet
 from memstore.errors import CorruptionError, MemstoreError, StorageError, StorageFullError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, lane_token
