@@ -80,7 +80,11 @@ class Engine:
         self.handles = ReadHandles(storage, files_max=reading.open_files_max)
         self.manifests = ManifestCache(storage, bytes_max=reading.manifest_index_bytes_max)
         self.lanes = LaneSet(
-            storage, self.paths, index_bytes_max=reading.lane_index_bytes_max, known_end=self._known_end
+            storage,
+            self.paths,
+            handles=self.handles,
+            index_bytes_max=reading.lane_index_bytes_max,
+            known_end=self._known_end,
         )
         self.builder = ViewBuilder(
             storage, catalog=self.catalog, lanes=self.lanes, manifests=self.manifests, handles=self.handles

@@ -10,9 +10,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from memstore.errors import CorruptionError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, lane_token
+from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage, StorageFile
 from memstore.wal.reader import LaneReader
 
@@ -25,16 +27,24 @@ class LaneSet:
     Args:
         storage: where lanes lie.
         paths: the store's.
+        handles: where kept lanes are opened for a read.
         index_bytes_max: budget for the indexes of open lanes; over it the largest are dropped and read again when
             needed.
         known_end: how far this process's own open lane is committed, by path.
     """
 
     def __init__(
-        self, storage: Storage, paths: StorePaths, *, index_bytes_max: int, known_end: Callable[[str], int | None]
+        self,
+        storage: Storage,
+        paths: StorePaths,
+        *,
+        handles: ReadHandles,
+        index_bytes_max: int,
+        known_end: Callable[[str], int | None],
     ) -> None:
         self._storage = storage
         self._paths = paths
+        self._handles = handles
         self._index_bytes_max = index_bytes_max
         self._known_end = known_end
         self._lock = threading.Lock()
@@ -62,6 +72,9 @@ class LaneSet:
                         _log.error("%s", error)
                     unreadable[name] = error
                     continue
+                if name.endswith(KEPT_SUFFIX):
+                    # It waits for repair, and nothing bounds how many do: descriptors are for those that are alive.
+                    reader.let_go(partial(self._handles.get, path))
                 present[token] = reader
             self._readers = present
             self._unreadable = unreadable

@@ -103,6 +103,8 @@ class ViewBuilder:
         damage: list[CorruptionError] = list(self._lanes.unreadable)
         version: list[object] = [None if manifest is None else (manifest.identity, manifest.end)]
         for lane, held in found:
+            if not held.slices and not held.damaged:
+                continue
             file = lane.file
             # Before what is merged is passed over: the records of a commit line that is gone were never merged.
             damage.extend(

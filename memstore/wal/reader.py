@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from memstore.format.lane import Seal, Slice, decode_slice
@@ -49,12 +49,12 @@ class LaneReader:
     """One lane, followed. Thread-safe.
 
     Attributes:
-        file: open for reading; what was read stays readable when the lane is unlinked.
         token: how MANIFESTs cite it.
     """
 
     def __init__(self, file: StorageFile, token: str) -> None:
-        self.file = file
+        self._file: StorageFile | None = file
+        self._reopen: Callable[[], StorageFile] | None = None
         self.token = token
         self._lock = threading.Lock()
         self._first = header_end(file)
@@ -71,6 +71,24 @@ class LaneReader:
         self._seal_offset = 0
         self._sealed_cache: dict[str, LaneSlices] = {}
         self._damage_cache: dict[tuple[str, int], bool] = {}
+
+    @property
+    def file(self) -> StorageFile:
+        """Open for reading; what was read stays readable when the lane is unlinked."""
+        if self._file is not None:
+            return self._file
+        assert self._reopen is not None
+        return self._reopen()
+
+    def let_go(self, reopen: Callable[[], StorageFile]) -> None:
+        """Hold the file no longer, if it is sealed: for a lane that is kept, of which there may be many.
+
+        Args:
+            reopen: opens it for a read; a kept lane stays where it is.
+        """
+        with self._lock:
+            if self._seal is not None:
+                self._file, self._reopen = None, reopen
 
     @property
     def sealed(self) -> bool:

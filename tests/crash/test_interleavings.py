@@ -369,3 +369,25 @@ def test_dead_writer_may_have_torn_only_its_last_commit_and_what_else_does_not_v
         with pytest.raises(CorruptionError):
             store.agent("bot").recent()
         assert [r.content for r in store.agent("bot").recent(on_damage="skip")] == [0]
+
+
+def test_lanes_that_are_kept_for_repair_hold_no_more_descriptors_than_are_allowed(root: str) -> None:
+    with MemStore(root, settings=QUIET) as store:
+        store.append(agent_id="broken", content=0)
+        store.append(agent_id="sound", content=0)
+        store.drain()
+        (manifest,) = [path for path in files_named(root, "MANIFEST") if "/broken/" in path]
+        store.append(agent_id="broken", content=1)
+        store.drain()
+    flip(manifest, os.path.getsize(manifest) // 2)
+    with MemStore(root, settings={**QUIET, "reading": {"open_files_max": 8}}) as store:
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 40):
+            store.append_many([{"agent_id": agent, "content": number} for agent in ("broken", "sound")])
+            store.drain()
+            assert [r.content for r in store.agent("sound").recent(2)] == [number, number - 1]
+        assert len(lane_files(root, ".kept")) >= 39
+        assert len(os.listdir("/proc/self/fd")) < before + 20
+        with pytest.raises(CorruptionError):
+            store.agent("broken").count()
+        assert store.agent("sound").count() == 40
