@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memstore.draft import FIELD_NAMES, draft_record
 from memstore.draft_shape import StoredShape, stored_shape
 from memstore.errors import InvalidRecordError, StorageError
-from memstore.format.lines import agent_prefix, encode_line, id_needle, line_memory_id, line_time_us, time_bound
+from memstore.format.lines import agent_prefix, encode_line, id_needle, line_time_us, time_bound
 from memstore.record import Importance, InputPart, MemoryRecord, MemoryType, Relationships, ResponsePart, decode_record
 from memstore.timestamps import iso_and_id_stamp
 
@@ -41,7 +41,7 @@ def test_free_json_comes_back_as_it_went_in(content, agent):
     record = decode_record(line)
     assert record.content == content
     assert record.agent_id == agent
-    assert record.memory_id == line_memory_id(line)
+    assert record.memory_id == f"{agent}_20250115_143000_123456{'0' * 16}"
     assert line.startswith(id_needle(record.memory_id))
     assert line_time_us(line, len(agent_prefix(agent))) == 1_736_951_400_123_456
 

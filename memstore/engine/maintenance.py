@@ -35,6 +35,8 @@ AGENT_SLICES_MAX = 262_144
 """Slices of one agent that a merge holds at a time: some 100 MiB at 400 bytes each."""
 LANES_PER_MERGE_MAX = 256
 """A merge has so many files open."""
+REPORT_AGAIN_S = 60.0
+"""How often a failure that goes on is logged."""
 _DRAIN_POLL_S = 0.05
 _MERGE_WAIT_S = 60.0
 _SEAL_MARK_BYTES_MAX = 64
@@ -99,6 +101,8 @@ class Maintenance:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._reported: type[MemstoreError] | None = None
+        self._reported_s = 0.0
 
     # -- lanes of this process
 
@@ -165,12 +169,19 @@ class Maintenance:
                     self._try_merge()
             except MemstoreError as error:
                 self._metrics.add("maintenance_failures")
-                _log.error("%s: maintenance will try again: %s", self._paths.root, error)
+                self._report(error)
             except Exception:  # noqa: BLE001 - logged
                 # A bug of ours, or a store whose directories are gone: lanes must be sealed and merged all the same
                 # once it is over.
                 self._metrics.add("maintenance_failures")
                 _log.exception("%s: maintenance will try again", self._paths.root)
+
+    def _report(self, error: MemstoreError) -> None:
+        """Log a failure, and while it goes on (a full disk) not at every tick."""
+        now_s = self._clock.monotonic_s()
+        if type(error) is not self._reported or now_s - self._reported_s >= REPORT_AGAIN_S:
+            self._reported, self._reported_s = type(error), now_s
+            _log.error("%s: maintenance will try again: %s", self._paths.root, error)
 
     def _look_after_lane(self, committer: Committer) -> None:
         """Seal the open lane when it is old or a drain asks for it."""

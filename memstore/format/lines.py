@@ -69,12 +69,6 @@ def line_time_us(line: bytes, prefix_bytes: int) -> int:
     return _second_us(second) + int(line[prefix_bytes + 16 : prefix_bytes + ID_STAMP_CHARS])
 
 
-def line_memory_id(line: bytes) -> str:
-    """The id of a line; it is the first field."""
-    end = line.index(b'","timestamp_utc":"')
-    return str(orjson.loads(line[len(_ID_KEY) - 1 : end + 1]))
-
-
 def time_bound(prefix: bytes, time_us: int) -> bytes:
     """A byte string that sorts before every line of the agent at or after the time, and after every earlier one."""
     return prefix + iso_and_id_stamp(time_us)[1].encode()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import QUIET, files_named, flip, lane_files, make_engine, put, put_many
 
-from memstore import CorruptionError, MemStore, StorageError
+from memstore import CorruptionError, MemStore, StorageError, StorageFullError
 from memstore.engine import maintenance as maintenance_module
 from memstore.engine import rebalance
 from memstore.engine.batch import LoopTicket, ThreadTicket, settle_tickets
@@ -223,6 +223,29 @@ def test_maintenance_goes_on_after_an_error_of_any_kind(root: str, monkeypatch: 
     put(engine, "bot", 1)
     assert again.wait(5)
     engine.close()
+
+
+def test_a_failure_that_goes_on_is_logged_once_and_counted_each_time(
+    root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance_module, "TICK_S", 0.001)
+    looks = 0
+    often = threading.Event()
+
+    def look(self: Any, committer: Any) -> None:
+        nonlocal looks
+        looks += 1
+        if looks > 20:
+            often.set()
+        raise StorageFullError(f"{looks} bytes are free")
+
+    monkeypatch.setattr(maintenance_module.Maintenance, "_look_after_lane", look)
+    engine = make_engine(root)
+    put(engine, "bot", 1)
+    assert often.wait(5)
+    engine.close()
+    assert engine.metrics.snapshot()["maintenance_failures"] >= 20
+    assert len([r for r in caplog.records if "will try again" in r.message]) == 1
 
 
 def test_agent_that_went_to_another_volume_and_came_back_is_read_from_where_it_is(
