@@ -1,6 +1,8 @@
 """Shards are added, agents pinned and moved, while reads and writes go on, and whatever is killed is resumed."""
 
 import os
+import shutil
+import tempfile
 import threading
 
 import pytest
@@ -208,3 +210,26 @@ def test_an_agent_on_a_volume_that_is_not_mounted_does_not_seem_empty(tmp_path):
                 ask()
         (tmp_path / "unmounted").rename(volume)
         assert store.agent(AGENTS[0]).count() == 2
+
+
+def test_agents_move_to_a_real_second_volume_and_back(tmp_path):
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("there is no /dev/shm to be a second volume")
+    volume = tempfile.mkdtemp(prefix="memstore-volume-", dir="/dev/shm")
+    try:
+        if os.stat(volume).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("/dev/shm and the temporary directory are one file system here")
+        with filled(tmp_path) as store, MemStore(tmp_path, settings=SETTINGS) as other:
+            report = store.add_shard(volume)
+            assert report["moved"] > 0
+            assert everything(store) == everything(other) == EXPECTED
+            moved = [name for name in os.listdir(store.shards()[-1]["path"]) if name in AGENTS]
+            assert len(moved) == report["moved"]
+            other.append_many([{"agent_id": a, "content": 3} for a in AGENTS])
+            other.drain()
+            assert store.pin(moved[0], "shard_000")["moved"] == 1
+            assert everything(store) == everything(other) == {a: [0, 1, 2, 3] for a in AGENTS}
+        with MemStore(tmp_path) as store:
+            assert everything(store) == {a: [0, 1, 2, 3] for a in AGENTS}
+    finally:
+        shutil.rmtree(volume)
