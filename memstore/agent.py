@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict, Unpack
 
@@ -11,6 +10,7 @@ from memstore.engine.record_reader import OnDamage
 from memstore.errors import UsageError
 from memstore.filters import ImportanceArgument, RecordFilter, TimeArgument, TypeArgument, build_filter
 from memstore.ids import check_agent_id, parse_id
+from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord, decode_record
 from memstore.writing import append_batch, append_one, own_records, record_fields
 
@@ -178,7 +178,7 @@ class AgentMemory:
         self._engine.check_open()
         for name in filters:
             if name not in Filters.__annotations__:
-                near = difflib.get_close_matches(name, Filters.__annotations__, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Filters.__annotations__)}"
+                near = nearest_name(name, Filters.__annotations__)
+                hint = f"did you mean {near!r}?" if near else f"there are {', '.join(Filters.__annotations__)}"
                 raise UsageError(f"there is no filter {name!r}; {hint}")
         return build_filter(now_us=self._engine.clock.now_us(), **filters)

@@ -8,7 +8,6 @@ for one.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ import orjson
 from memstore.draft_shape import LABEL_CHARS_MAX, stored_shape
 from memstore.errors import InvalidRecordError
 from memstore.ids import check_agent_id
+from memstore.nearest import nearest_name
 from memstore.record import Importance, InputPart, MemoryRecord, MemoryType, Relationships, ResponsePart
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024
@@ -68,10 +68,13 @@ def draft_record(fields: object, *, record_bytes_max: int = RECORD_BYTES_MAX) ->
     Raises:
         InvalidRecordError: says which field is wrong and what it may be.
     """
-    if type(fields) is dict:  # asked first: the general question costs much more
-        draft = _draft_as_given(fields, record_bytes_max)
-        if draft is not None:
-            return draft
+    # Asked first: looking at a record field by field costs much more.
+    draft = _draft_as_given(fields, record_bytes_max) if type(fields) is dict else None
+    return _draft_by_fields(fields, record_bytes_max) if draft is None else draft
+
+
+def _draft_by_fields(fields: object, record_bytes_max: int) -> Draft:
+    """The draft of a record that must be brought into shape, or refused by name."""
     get = _known_fields(fields).get
     agent_id = get("agent_id", "")
     agent_id = _known_agent_id(agent_id) if type(agent_id) is str else check_agent_id(agent_id)
@@ -102,7 +105,7 @@ def draft_records(records: Iterable[object], *, record_bytes_max: int = RECORD_B
         try:
             draft = _draft_as_given(record, record_bytes_max) if type(record) is dict else None
             if draft is None:
-                draft = record if isinstance(record, Draft) else draft_record(record, record_bytes_max=record_bytes_max)
+                draft = record if isinstance(record, Draft) else _draft_by_fields(record, record_bytes_max)
         except InvalidRecordError as error:
             raise InvalidRecordError(error.reason, index=index) from error
         drafts.append(draft)
@@ -217,8 +220,8 @@ def _find_nan(value: object, place: str) -> str | None:
 def _refuse_unknown(given: Iterable[object], known: frozenset[str], what: str) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]!r}" if near else f"; known are {', '.join(sorted(known))}"
+            near = nearest_name(name, known)
+            hint = f"; did you mean {near!r}" if near else f"; known are {', '.join(sorted(known))}"
             raise InvalidRecordError(f"{what} has no field {name!r}{hint}. Free data goes into content or context")
 
 

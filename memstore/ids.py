@@ -70,9 +70,14 @@ def check_agent_id(agent_id: object) -> str:
     return agent_id
 
 
-def minted_suffix(writer_number: int, sequence: int) -> str:
-    """16 hex digits of a record minted by this store; both numbers fit (31 and 32 bits)."""
-    return f"{writer_number << SEQUENCE_BITS | sequence:016x}"
+def minted_number(writer_number: int, sequence: int) -> int:
+    """The 64 bits of a record minted by this store; both numbers fit (31 and 32 bits)."""
+    return writer_number << SEQUENCE_BITS | sequence
+
+
+def number_suffix(number: int) -> str:
+    """The 16 hex digits at the end of an id."""
+    return f"{number:016x}"
 
 
 def derived_suffix(agent_id: str, source_id: str) -> str:

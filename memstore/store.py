@@ -191,11 +191,12 @@ class MemStore:
         self._engine.check_open()
         inventory = self._engine.inventory
         state = self._engine.catalog.reload()
+        agents = inventory.agents(skip_damaged=True)
         return {
             "root": self.root,
             "id": state.store.id,
-            "agents": len(inventory.agents(skip_damaged=True)),
-            "records": inventory.records(),
+            "agents": len(agents),
+            "records": inventory.records(agents),
             "bytes_on_disk": inventory.bytes_on_disk(),
             "ballast_bytes": inventory.ballast_bytes(),
             "shards": len(state.store.shards),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +12,7 @@ from memstore.engine.batch import Batch, ThreadTicket, Ticket
 from memstore.engine.engine import Engine
 from memstore.errors import InvalidRecordError
 from memstore.fs.lock import locked
+from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord
 
 _PLAIN_ARGUMENTS = frozenset(
@@ -51,8 +51,8 @@ def record_fields(agent_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
             # One text is refused later, by name, and not taken apart into letters here.
             fields["tags"] = value if isinstance(value, (str, list)) or not isinstance(value, Iterable) else list(value)
         elif name not in _JOINED_ARGUMENTS:
-            near = difflib.get_close_matches(name, (*_PLAIN_ARGUMENTS, *_JOINED_ARGUMENTS, "timestamp", "tags"), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = nearest_name(name, (*_PLAIN_ARGUMENTS, *_JOINED_ARGUMENTS, "timestamp", "tags"))
+            hint = f"; did you mean {near!r}?" if near else ""
             raise InvalidRecordError(f"append has no argument {name!r}{hint}")
     session = given.get("session")
     if session is not None:

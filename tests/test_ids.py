@@ -11,7 +11,8 @@ from memstore.ids import (
     check_agent_id,
     derived_id,
     directory_agent,
-    minted_suffix,
+    minted_number,
+    number_suffix,
     parse_id,
 )
 from memstore.timestamps import YEAR_10000_US, iso_and_id_stamp
@@ -21,7 +22,7 @@ times = st.integers(min_value=0, max_value=YEAR_10000_US - 1)
 
 
 def minted(agent, time_us, writer=1, sequence=0):
-    return f"{agent}_{iso_and_id_stamp(time_us)[1]}{minted_suffix(writer, sequence)}"
+    return f"{agent}_{iso_and_id_stamp(time_us)[1]}{number_suffix(minted_number(writer, sequence))}"
 
 
 @given(agent_ids, times, st.integers(0, 2**31 - 1), st.integers(0, 2**32 - 1))
@@ -43,7 +44,7 @@ def test_an_agent_id_that_looks_like_an_id_is_read_from_the_end():
 
 
 def test_minted_and_derived_ids_never_meet():
-    assert minted_suffix(2**31 - 1, 2**32 - 1) == "7fffffffffffffff"
+    assert number_suffix(minted_number(2**31 - 1, 2**32 - 1)) == "7fffffffffffffff"
     assert all(derived_id("a", f"s{i}", 0)[-16] in "89abcdef" for i in range(1000))
 
 

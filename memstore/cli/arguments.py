@@ -7,7 +7,6 @@ only overrides what stands before it when it is really given.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import re
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from memstore.errors import InvalidRecordError, UsageError
+from memstore.nearest import nearest_name
 from memstore.record import Importance, MemoryType
 
 FORMATS = ("table", "json", "ndjson", "csv")
@@ -87,8 +87,8 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean X?``, or nothing where nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest_name(name, known)
+    return f"; did you mean {near}?" if near else ""
 
 
 def add_command(commands: Any, name: str, run: Run, summary: str, *, description: str | None = None) -> Parser:

@@ -22,7 +22,7 @@ from memstore.config import WritingSettings
 from memstore.engine.batch import Batch, GroupKey, closed_error, settle_tickets
 from memstore.errors import MemstoreError, ReadOnlyError, StorageError, StorageFullError, WriterBrokenError
 from memstore.format.lane import Slice, encode_commit
-from memstore.format.lines import ID_STAMP_CHARS, agent_prefix, line_time_us
+from memstore.format.lines import agent_prefix, line_time_us, lines_span_us
 from memstore.metrics import Metrics
 from memstore.wal.lane import LaneWriter
 
@@ -258,9 +258,5 @@ def _cut_slices(key: GroupKey, lines: list[bytes], offset: int) -> list[tuple[Sl
 
 def _slice(agent: str, day: str, lines: list[bytes], offset: int, prefix_bytes: int) -> tuple[Slice, bytes]:
     data = b"".join(lines)
-    first, last = lines[0], lines[-1]
-    t_min = t_max = line_time_us(first, prefix_bytes)
-    stamp_end = prefix_bytes + ID_STAMP_CHARS
-    if last[prefix_bytes:stamp_end] != first[prefix_bytes:stamp_end]:  # a batch of one clock reading is common
-        t_max = line_time_us(last, prefix_bytes)
+    t_min, t_max = lines_span_us(lines, prefix_bytes)
     return Slice(agent, day, offset, len(data), len(lines), t_min, t_max, checksum(data)), data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from memstore.engine.catalog import Catalog, CatalogState, check_shard_is_there
@@ -45,21 +46,17 @@ class Inventory:
             found |= lane.agents()
         state = self._catalog.reload()
         for path in state.shard_paths.values():
-            for name in self._agent_directories(path):
-                try:
-                    agent = self._agent_of(path, name)
-                except CorruptionError:
-                    if not skip_damaged:
-                        raise
-                    continue
-                if agent is not None:
+            for _, agent in self._residents(path):
+                if isinstance(agent, str):
                     found.add(agent)
+                elif not skip_damaged:
+                    raise agent
         return sorted(found)
 
-    def records(self) -> int:
-        """Records in the store."""
+    def records(self, agents: Iterable[str]) -> int:
+        """Records that these agents have."""
         total = 0
-        for agent in self.agents(skip_damaged=True):
+        for agent in agents:
             snapshot = self._builder.snapshot(agent)
             total += sum(piece.records for pieces in snapshot.slices.values() for piece in pieces)
             total += snapshot.manifest.records() if snapshot.manifest is not None else 0
@@ -106,13 +103,11 @@ class Inventory:
                 for o, n in lane.damaged
             ]
         for path in self._catalog.reload().shard_paths.values():
-            for name in self._agent_directories(path):
-                try:
-                    self._agent_of(path, name)
-                except CorruptionError as e:
-                    found.append(
-                        {"path": e.path, "offset_bytes": 0, "length_bytes": e.length_bytes, "reason": e.reason}
-                    )
+            found += [
+                {"path": e.path, "offset_bytes": 0, "length_bytes": e.length_bytes, "reason": e.reason}
+                for _, e in self._residents(path)
+                if isinstance(e, CorruptionError)
+            ]
         return found
 
     def shards(self) -> list[dict[str, Any]]:
@@ -123,14 +118,11 @@ class Inventory:
     def _shard(self, state: CatalogState, index: int, path: str) -> dict[str, Any]:
         sizes: list[tuple[int, str]] = []
         misplaced = 0
-        for name in self._agent_directories(path):
-            try:
-                agent = self._agent_of(path, name)
-            except CorruptionError:
-                agent = name  # nobody can tell any more; its bytes are there all the same
-            if agent is not None:
-                sizes.append((self._tree_bytes(os.path.join(path, name)), agent))
-                misplaced += state.shard_of(agent) != index
+        for name, resident in self._residents(path):
+            # Where nobody can tell any more whose it is, its bytes are there all the same.
+            agent = resident if isinstance(resident, str) else name
+            sizes.append((self._tree_bytes(os.path.join(path, name)), agent))
+            misplaced += state.shard_of(agent) != index
         sizes.sort(reverse=True)
         return {
             "name": shard_name(index),
@@ -141,6 +133,17 @@ class Inventory:
             "pinned": sorted(agent for agent, shard in state.store.placement.pins.items() if shard == index),
             "misplaced": misplaced,
         }
+
+    def _residents(self, shard: str) -> Iterator[tuple[str, str | CorruptionError]]:
+        """Each directory of a shard with its agent, or with why nobody can tell whose it is."""
+        for name in self._agent_directories(shard):
+            try:
+                agent = self._agent_of(shard, name)
+            except CorruptionError as error:
+                yield name, error
+            else:
+                if agent is not None:
+                    yield name, agent
 
     def _agent_directories(self, shard: str) -> list[str]:
         check_shard_is_there(self._storage, shard)

@@ -101,7 +101,7 @@ class Maintenance:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._reported: type[MemstoreError] | None = None
+        self._reported: type[Exception] | None = None
         self._reported_s = 0.0
 
     # -- lanes of this process
@@ -167,21 +167,19 @@ class Maintenance:
                 self._seal_own()
                 if self._merging.background and not self._closing and self._due(self._waiting()):
                     self._try_merge()
-            except MemstoreError as error:
+            except Exception as error:  # noqa: BLE001 - logged, and tried again
+                # Of any kind: be it a bug of ours or a store whose directories are gone, lanes must be sealed and
+                # merged all the same once it is over.
                 self._metrics.add("maintenance_failures")
                 self._report(error)
-            except Exception:  # noqa: BLE001 - logged
-                # A bug of ours, or a store whose directories are gone: lanes must be sealed and merged all the same
-                # once it is over.
-                self._metrics.add("maintenance_failures")
-                _log.exception("%s: maintenance will try again", self._paths.root)
 
-    def _report(self, error: MemstoreError) -> None:
+    def _report(self, error: Exception) -> None:
         """Log a failure, and while it goes on (a full disk) not at every tick."""
         now_s = self._clock.monotonic_s()
         if type(error) is not self._reported or now_s - self._reported_s >= REPORT_AGAIN_S:
             self._reported, self._reported_s = type(error), now_s
-            _log.error("%s: maintenance will try again: %s", self._paths.root, error)
+            unforeseen = None if isinstance(error, MemstoreError) else error
+            _log.error("%s: maintenance will try again: %s", self._paths.root, error, exc_info=unforeseen)
 
     def _look_after_lane(self, committer: Committer) -> None:
         """Seal the open lane when it is old or a drain asks for it."""

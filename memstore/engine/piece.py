@@ -10,9 +10,6 @@ from typing import NamedTuple
 from memstore.fs.storage import StorageFile
 from memstore.manifest.reader import BlockRef
 
-NO_MERGE = -1
-"""Where a block names the MANIFEST's merge that wrote it."""
-
 
 class SlicePiece(NamedTuple):
     """A slice of a lane, in the form of a `BlockRef`; its file is open, for the lane may be unlinked under it."""
@@ -24,7 +21,6 @@ class SlicePiece(NamedTuple):
     records: int
     file: StorageFile
     xxh3: str
-    merge: int = NO_MERGE
 
 
 Piece = BlockRef | SlicePiece

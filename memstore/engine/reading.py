@@ -15,7 +15,7 @@ import bisect
 import operator
 from collections.abc import Callable, Iterator, Mapping
 
-from memstore.engine.piece import NO_MERGE, Piece
+from memstore.engine.piece import Piece, SlicePiece
 from memstore.engine.view import ViewBuilder
 from memstore.errors import CorruptionError
 from memstore.format.lines import agent_prefix, id_needle, time_bound
@@ -236,7 +236,7 @@ class Reading:
                 reason="the file is missing",
                 records=piece.records,
             )
-        elif piece.merge == NO_MERGE and not self._lanes_forgotten:
+        elif isinstance(piece, SlicePiece) and not self._lanes_forgotten:
             # The end of a lane may have been cut and written on since it was looked at: look from its start, once.
             self._lanes_forgotten = True
             self._builder.forget_lanes()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from memstore.clock import Clock
 from memstore.draft import Draft
 from memstore.errors import InvalidRecordError, UsageError
-from memstore.ids import SEQUENCE_BITS, SEQUENCE_MAX, derived_suffix, minted_suffix
+from memstore.ids import SEQUENCE_MAX, derived_suffix, minted_number, number_suffix
 from memstore.timestamps import US_PER_DAY, iso_and_id_stamp, iso_text, parse_time
 
 
@@ -63,14 +63,7 @@ class Stamper:
         Raises:
             InvalidRecordError: before 1970, more than a day ahead, unreadable, or a source_id without a timestamp.
         """
-        with self._lock:
-            now_us = self._now_us()
-            if source_id is None:
-                writer = self._current_writer()
-                sequence = self._sequence
-                self._sequence += 1
-                if sequence == SEQUENCE_MAX:
-                    self._writer = None
+        now_us, number = self._take(0 if source_id is not None else 1)
         time_us = now_us
         if timestamp is not None:
             time_us = _checked_time(timestamp, now_us)
@@ -79,7 +72,7 @@ class Stamper:
                 "a record with a source_id needs its timestamp_utc: its memory_id is derived from both"
             )
         iso, id_stamp = iso_and_id_stamp(time_us)
-        suffix = minted_suffix(writer, sequence) if source_id is None else derived_suffix(agent_id, source_id)
+        suffix = number_suffix(number) if source_id is None else derived_suffix(agent_id, source_id)
         return Stamp(time_us, iso, id_stamp, suffix)
 
     def stamp_many(self, drafts: Sequence[Draft]) -> list[Stamp]:
@@ -89,22 +82,15 @@ class Stamper:
             InvalidRecordError: as `stamp`; says which record's time is refused.
         """
         fresh = sum(draft.timestamp is None and draft.source_id is None for draft in drafts)
-        with self._lock:
-            now_us = self._now_us()
-            writer = sequence = 0
-            if fresh:
-                if self._writer is not None and self._sequence + fresh > SEQUENCE_MAX:
-                    self._writer = None
-                writer, sequence = self._current_writer(), self._sequence
-                self._sequence += fresh
+        now_us, number = self._take(fresh)
         iso_now, id_stamp_now = iso_and_id_stamp(now_us)
         latest_us = now_us + US_PER_DAY
         stamps: list[Stamp] = []
         for index, draft in enumerate(drafts):
             timestamp, source_id = draft.timestamp, draft.source_id
             if timestamp is None and source_id is None:
-                stamps.append(Stamp(now_us, iso_now, id_stamp_now, minted_suffix(writer, sequence)))
-                sequence += 1
+                stamps.append(Stamp(now_us, iso_now, id_stamp_now, number_suffix(number)))
+                number += 1
                 continue
             if type(timestamp) is int and source_id is not None and 0 <= timestamp <= latest_us:
                 iso, id_stamp = iso_and_id_stamp(timestamp)
@@ -118,13 +104,7 @@ class Stamper:
 
     def stamp_run(self, count: int) -> StampRun:
         """The stamps of that many new records at once: one clock reading, numbers that follow each other."""
-        with self._lock:
-            now_us = self._now_us()
-            if self._sequence + count > SEQUENCE_MAX:
-                self._writer = None
-            writer = self._current_writer()
-            first = writer << SEQUENCE_BITS | self._sequence
-            self._sequence += count
+        now_us, first = self._take(count)
         iso, id_stamp = iso_and_id_stamp(now_us)
         return StampRun(iso, id_stamp, first)
 
@@ -132,6 +112,18 @@ class Stamper:
         """In a forked child: the parent's writer number is the parent's."""
         self._lock = threading.Lock()
         self._writer = None
+
+    def _take(self, count: int) -> tuple[int, int]:
+        """One clock reading, and the first of ``count`` numbers that follow each other and are nobody else's."""
+        with self._lock:
+            now_us = self._now_us()
+            if count == 0:
+                return now_us, 0
+            if self._sequence + count - 1 > SEQUENCE_MAX:
+                self._writer = None
+            number = minted_number(self._current_writer(), self._sequence)
+            self._sequence += count
+        return now_us, number
 
     def _now_us(self) -> int:
         """The time; the clock's stepping back ends the writer number. The lock is held."""

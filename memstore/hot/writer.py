@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memstore.codec.checksum import checksum
-from memstore.format.lines import line_time_us
+from memstore.format.lines import lines_span_us
 from memstore.format.manifest import BLOCK_BYTES_MAX, Block
 from memstore.fs.storage import StorageFile
 
@@ -85,5 +85,4 @@ def _cut_lines(part: SortedPart, prefix_bytes: int) -> Iterator[SortedPart]:
 
 def part_of_lines(lines: list[bytes], prefix_bytes: int) -> SortedPart:
     """A part of sorted lines without line breaks; at least one."""
-    first, last = line_time_us(lines[0], prefix_bytes), line_time_us(lines[-1], prefix_bytes)
-    return SortedPart(b"\n".join(lines) + b"\n", len(lines), first, last)
+    return SortedPart(b"\n".join(lines) + b"\n", len(lines), *lines_span_us(lines, prefix_bytes))

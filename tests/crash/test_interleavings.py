@@ -206,28 +206,8 @@ def test_lane_that_is_being_made_when_the_drain_asks_is_sealed_for_it(root: str)
     engine.close()
 
 
-def test_maintenance_goes_on_after_an_error_of_any_kind(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance_module, "TICK_S", 0.001)
-    looks = 0
-    again = threading.Event()
-
-    def look(self: Any, committer: Any) -> None:
-        nonlocal looks
-        looks += 1
-        if looks > 1:
-            again.set()
-        raise FileNotFoundError("lanes")
-
-    monkeypatch.setattr(maintenance_module.Maintenance, "_look_after_lane", look)
-    engine = make_engine(root)
-    put(engine, "bot", 1)
-    assert again.wait(5)
-    engine.close()
-
-
-def test_a_failure_that_goes_on_is_logged_once_and_counted_each_time(
-    root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def engine_whose_maintenance_fails(root: str, monkeypatch: pytest.MonkeyPatch, error: Exception, *, times: int) -> Any:
+    """A closed engine that appended, and whose maintenance failed more often than ``times``."""
     monkeypatch.setattr(maintenance_module, "TICK_S", 0.001)
     looks = 0
     often = threading.Event()
@@ -235,15 +215,27 @@ def test_a_failure_that_goes_on_is_logged_once_and_counted_each_time(
     def look(self: Any, committer: Any) -> None:
         nonlocal looks
         looks += 1
-        if looks > 20:
+        if looks > times:
             often.set()
-        raise StorageFullError(f"{looks} bytes are free")
+        raise type(error)(f"{error} {looks}")
 
     monkeypatch.setattr(maintenance_module.Maintenance, "_look_after_lane", look)
     engine = make_engine(root)
     put(engine, "bot", 1)
     assert often.wait(5)
     engine.close()
+    return engine
+
+
+def test_maintenance_goes_on_after_an_error_of_any_kind(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine_whose_maintenance_fails(root, monkeypatch, FileNotFoundError("lanes"), times=1)
+
+
+@pytest.mark.parametrize("error", [StorageFullError("bytes that are free:"), FileNotFoundError("lanes")])
+def test_a_failure_that_goes_on_is_logged_once_and_counted_each_time(
+    root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    engine = engine_whose_maintenance_fails(root, monkeypatch, error, times=20)
     assert engine.metrics.snapshot()["maintenance_failures"] >= 20
     assert len([r for r in caplog.records if "will try again" in r.message]) == 1
 
