@@ -6,6 +6,7 @@ from memstore.config import Settings
 from memstore.errors import (
     ConfigError,
     CorruptionError,
+    HeldError,
     InvalidRecordError,
     LockedError,
     MemstoreError,
@@ -29,6 +30,7 @@ __all__ = [
     "AsyncMemStore",
     "ConfigError",
     "CorruptionError",
+    "HeldError",
     "Importance",
     "InputPart",
     "InvalidRecordError",

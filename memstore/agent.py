@@ -10,6 +10,7 @@ from memstore.engine.record_reader import OnDamage
 from memstore.errors import UsageError
 from memstore.filters import ImportanceArgument, RecordFilter, TimeArgument, TypeArgument, build_filter
 from memstore.ids import check_agent_id, parse_id
+from memstore.lifecycle.forget import ForgetReport, Forgetter
 from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord, decode_record
 from memstore.writing import append_batch, append_one, own_records, record_fields
@@ -84,10 +85,11 @@ class AgentMemory:
         agent_id: whose records it reaches.
     """
 
-    __slots__ = ("_engine", "agent_id")
+    __slots__ = ("_engine", "_forgetter", "agent_id")
 
-    def __init__(self, engine: Engine, agent_id: str) -> None:
+    def __init__(self, engine: Engine, agent_id: str, forgetter: Forgetter) -> None:
         self._engine = engine
+        self._forgetter = forgetter
         self.agent_id = check_agent_id(agent_id)
 
     def append(self, **fields: Unpack[AppendFields]) -> str:
@@ -152,7 +154,7 @@ class AgentMemory:
         Holds no more than a bounded window in memory, and follows files that are moved meanwhile.
         """
         found = self._engine.reader.lines(
-            self.agent_id, self._filter(filters), newest_first=newest_first, on_damage=on_damage
+            self.agent_id, self._filter(filters), newest_first=newest_first, on_damage=on_damage, is_use=True
         )
         return (record or decode_record(line) for line, record in found)
 
@@ -168,6 +170,22 @@ class AgentMemory:
     def count(self, *, on_damage: OnDamage = "raise", **filters: Unpack[Filters]) -> int:
         """How many records match; see `Filters`. Without filters but times, nothing is read but the index."""
         return self._engine.reader.count(self.agent_id, self._filter(filters), on_damage=on_damage)
+
+    def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
+        """Hide records of this agent at once, and for good when their file is next rewritten; see `MemStore.forget`.
+
+        Ids of other agents are unknown here.
+
+        Raises:
+            UsageError: one is no id of this form.
+            HeldError: a legal hold covers one of them; nothing was hidden.
+        """
+        self._engine.check_writable()
+        listed = [memory_ids] if isinstance(memory_ids, str) else list(memory_ids)
+        own = [memory_id for memory_id in listed if parse_id(memory_id).agent_id == self.agent_id]
+        report = self._forgetter.forget(own)
+        foreign = [memory_id for memory_id in listed if parse_id(memory_id).agent_id != self.agent_id]
+        return ForgetReport(report.hidden, [*report.unknown, *foreign])
 
     def stats(self) -> dict[str, Any]:
         """``agent, records, bytes, first, last, by_type, by_importance``; reads all of the agent's records once."""

@@ -15,12 +15,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from memstore.agent import AgentMemory, AppendFields, Filters
+from memstore.aio_caretaking import AsyncCaretaking
 from memstore.clock import Clock
 from memstore.engine.appender import ImportOutcome, record_list
 from memstore.engine.batch import LoopTicket
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
 from memstore.engine.record_reader import OnDamage
+from memstore.lifecycle.forget import ForgetReport
 from memstore.record import MemoryRecord
 from memstore.store import Durability, MemStore, SettingsArgument
 from memstore.writing import append_drafts, build_batch, check_import, own_records, record_fields
@@ -33,7 +35,7 @@ _INLINE_RECORDS_MAX = 64
 """A longer batch is encoded in a thread, so that the loop is not held for more than a millisecond or so."""
 
 
-class AsyncMemStore:
+class AsyncMemStore(AsyncCaretaking):
     """`MemStore` with awaitable methods, for one event loop at a time. See `MemStore` for arguments and errors."""
 
     def __init__(
@@ -44,10 +46,19 @@ class AsyncMemStore:
         durability: Durability | None = None,
         read_only: bool = False,
         create: bool = True,
+        maintain: bool = False,
+        analytics: Callable[[MemStore], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._store = MemStore(
-            root, settings=settings, durability=durability, read_only=read_only, create=create, clock=clock
+            root,
+            settings=settings,
+            durability=durability,
+            read_only=read_only,
+            create=create,
+            maintain=maintain,
+            analytics=analytics,
+            clock=clock,
         )
         self._engine: Engine = self._store._engine  # noqa: SLF001 - the two faces share one engine
         threads = min(self._store.settings.performance.max_concurrent_operations, _READ_THREADS_MAX)
@@ -216,6 +227,10 @@ class AsyncAgentMemory:
     async def count(self, *, on_damage: OnDamage = "raise", **filters: Unpack[Filters]) -> int:
         """See `AgentMemory.count`."""
         return await self._store._call(lambda: self._agent.count(on_damage=on_damage, **filters))  # noqa: SLF001
+
+    async def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
+        """See `AgentMemory.forget`."""
+        return await self._store._call(self._agent.forget, memory_ids)  # noqa: SLF001 - made by its store
 
     async def stats(self) -> dict[str, Any]:
         """See `AgentMemory.stats`."""

@@ -4,8 +4,8 @@ Every layer becomes a flat ``{dotted key: value}``, checked key by key, so that 
 and who gave it. Then the layers are laid over each other, and what only makes sense together is checked on the result.
 
 - Environment: ``MEMSTORE_STORAGE__DURABILITY=os``; a double underscore goes one section down. Lists are JSON or
-  separated by ``:``, dictionaries are JSON. An unknown ``MEMSTORE_`` variable is refused, but for ``MEMSTORE_ROOT``
-  (the command line's ``--root``) and ``MEMSTORE_CONFIG`` (the user file).
+  separated by ``:``, dictionaries and lists of tables are JSON. An unknown ``MEMSTORE_`` variable is refused, but for
+  ``MEMSTORE_ROOT`` (the command line's ``--root``) and ``MEMSTORE_CONFIG`` (the user file).
 - User file: ``$MEMSTORE_CONFIG``, else the first of
   ``${XDG_CONFIG_HOME:-~/.config}/memstore/config.{toml,yaml,yml,json}``.
 - Caller: a ``Settings`` (complete: it decides every key), a mapping (nested or with dotted keys), or the path of a
@@ -30,6 +30,7 @@ import msgspec
 
 from memstore.config import ORDERED_KEYS, SWITCHES, Settings, flatten, key_types, missing_feature, sections, unflatten
 from memstore.config_files import read_settings_file
+from memstore.config_rules import RULES_KEY, check_rules
 from memstore.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "MEMSTORE_"
@@ -208,10 +209,11 @@ def _find_user_file(environ: Mapping[str, str]) -> str | None:
 def _parse_variable(key: str, text: str, origin: str) -> Any:
     """Lists and dictionaries out of a variable's text; other values are converted leniently later."""
     kind = msgspec.inspect.type_info(key_types()[key])
-    is_list = isinstance(kind, msgspec.inspect.ListType)
-    if is_list and not text.lstrip().startswith("["):
+    if isinstance(kind, msgspec.inspect.ListType) and not text.lstrip().startswith("["):
+        if text.strip() and isinstance(kind.item_type, msgspec.inspect.StructType):
+            raise ConfigError(f"{origin}: {key} must be a JSON list of tables, not {reprlib.repr(text)}")
         return [part for part in text.split(os.pathsep) if part]
-    if is_list or isinstance(kind, msgspec.inspect.DictType):
+    if isinstance(kind, msgspec.inspect.ListType | msgspec.inspect.DictType):
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -221,6 +223,8 @@ def _parse_variable(key: str, text: str, origin: str) -> Any:
 
 def _check(key: str, value: Any, origin: str, *, strict: bool = True) -> Any:
     kind = key_types()[key]
+    if key == RULES_KEY and isinstance(value, list):
+        return check_rules(value, origin)
     try:
         converted = msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
@@ -232,6 +236,8 @@ def _check(key: str, value: Any, origin: str, *, strict: bool = True) -> Any:
         for volume in converted:
             if not os.path.isabs(volume) or "\0" in volume or converted.count(volume) > 1:
                 raise ConfigError(f"{origin}: {key} must be absolute paths of different directories, not {volume!r}")
+    if key == "storage.lifecycle.archive_volume" and converted and (not os.path.isabs(converted) or "\0" in converted):
+        raise ConfigError(f"{origin}: {key} must be the absolute path of a directory, or empty, not {converted!r}")
     return converted
 
 
@@ -243,10 +249,23 @@ def _allowed(kind: Any) -> str:
             return " or ".join(repr(value) for value in values)
         case msgspec.inspect.BoolType():
             return "true or false"
-        case msgspec.inspect.ListType():
-            return "a list of absolute paths"
+        case msgspec.inspect.StrType():
+            return "text"
+        case msgspec.inspect.ListType(item_type=item):
+            return _allowed_list(item)
         case msgspec.inspect.DictType():
             return "a table of names and finite numbers"
+        case _:
+            return _allowed_number(info)
+
+
+def _allowed_list(item: Any) -> str:
+    if isinstance(item, msgspec.inspect.EnumType):
+        return f"a list of {', '.join(item.cls)}"
+    return "a list of tables" if isinstance(item, msgspec.inspect.StructType) else "a list of absolute paths"
+
+
+def _allowed_number(info: Any) -> str:
     assert isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType)
     low = f"above {info.gt}" if info.gt is not None else f"of at least {info.ge}"
     noun = "an integer" if isinstance(info, msgspec.inspect.IntType) else "a number"

@@ -9,6 +9,7 @@
         NotFoundError         no record, agent or shard of that name
         StoreClosedError      the store or handle was closed
         ReadOnlyError         the store was opened, or has become, read-only
+        HeldError             a legal hold forbids it; nothing was removed
       StorageError          the disk or the files said no
         CorruptionError       damage, with its place: path, offset_bytes, length_bytes, records
         LockedError           another process holds what is needed
@@ -59,6 +60,10 @@ class StoreClosedError(UsageError):
 
 class ReadOnlyError(UsageError):
     """The store was opened read-only, or became so after repeated failures of the disk."""
+
+
+class HeldError(UsageError):
+    """A legal hold forbids it; nothing was removed. Remove the hold first, if you may."""
 
 
 class StorageError(MemstoreError):

@@ -27,6 +27,8 @@ AGENT_ID_BYTES_MAX = 200
 WRITER_NUMBER_MAX = 2**31 - 1
 SEQUENCE_BITS = 32
 SEQUENCE_MAX = 2**SEQUENCE_BITS - 1
+SUFFIX_CHARS = 16
+"""Hex digits behind the microseconds: writer number and sequence, or a hash of the id elsewhere."""
 ID_TAIL_CHARS = 39
 """``_YYYYMMDD_HHMMSS_`` (17) and the suffix of 6 + 16."""
 
@@ -89,6 +91,11 @@ def derived_suffix(agent_id: str, source_id: str) -> str:
 def derived_id(agent_id: str, source_id: str, time_us: int) -> str:
     """The memory id of a record that came from elsewhere."""
     return f"{agent_id}_{iso_and_id_stamp(time_us)[1]}{derived_suffix(agent_id, source_id)}"
+
+
+def is_derived_id(memory_id: str) -> bool:
+    """Whether the record came from elsewhere, so that it would get the same id if it came again."""
+    return memory_id[-SUFFIX_CHARS] >= "8"  # the first bit of the suffix
 
 
 def parse_id(memory_id: object) -> IdParts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any, Literal, Self, Unpack
 import msgspec
 
 from memstore.agent import AgentMemory, AppendFields
+from memstore.caretaking import Caretaking
 from memstore.clock import Clock, WallClock
 from memstore.config import Settings
 from memstore.config_load import load_settings
@@ -21,6 +23,10 @@ from memstore.engine.maintenance import DrainReport
 from memstore.errors import ConfigError, UsageError
 from memstore.fs.local import LocalStorage
 from memstore.ids import check_agent_id
+from memstore.lifecycle.jobs import LifecycleJobs
+from memstore.lifecycle.lifecycle import Lifecycle
+from memstore.lifecycle.manager import ALL_PARTS, Part
+from memstore.lifecycle.scheduler import LifecycleScheduler
 from memstore.record import MemoryRecord, decode_record
 from memstore.writing import StartedAppend, append_batch, append_one, check_import, record_fields, start_append
 
@@ -58,7 +64,7 @@ def open_engine(
     )
 
 
-class MemStore:
+class MemStore(Caretaking):
     """A store of agent memories in a directory. Thread-safe; any number of processes may have it open.
 
     Args:
@@ -68,6 +74,8 @@ class MemStore:
         durability: ``fsync`` (survives a power cut) or ``os`` (survives a killed process); overrides the settings.
         read_only: never write, and take no locks.
         create: make the store where there is none.
+        maintain: look after the store in the background, as ``memstore daemon`` does, until it is closed.
+        analytics: called once a day (``scheduling.analytics_s``) by a store that maintains itself.
         clock: for tests.
 
     Raises:
@@ -87,11 +95,19 @@ class MemStore:
         durability: Durability | None = None,
         read_only: bool = False,
         create: bool = True,
+        maintain: bool = False,
+        analytics: Callable[[MemStore], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if maintain and read_only:
+            raise UsageError("a store that is opened read-only cannot be maintained; leave out one of the two")
+        if analytics is not None and not maintain:
+            raise UsageError("analytics runs beside maintenance: pass maintain=True too")
         self._engine = open_engine(
             root, settings=settings, durability=durability, read_only=read_only, create=create, clock=clock
         )
+        self._lifecycle = Lifecycle(self._engine)
+        self._scheduler = self._start_scheduler(analytics) if maintain else None
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +134,7 @@ class MemStore:
             InvalidRecordError: no agent can have this id.
         """
         self._engine.check_open()
-        return AgentMemory(self._engine, agent_id)
+        return AgentMemory(self._engine, agent_id, self._lifecycle.forgetter)
 
     def append(self, *, agent_id: str, **fields: Unpack[AppendFields]) -> str:
         """Remember one thing for an agent; see `AgentMemory.append`."""
@@ -257,7 +273,41 @@ class MemStore:
 
     def close(self) -> None:
         """Finish what is pending, seal this process's lane and merge it if nobody else is merging. Idempotent."""
+        if self._scheduler is not None:
+            self._scheduler.close()
         self._engine.close()
+
+    def _start_scheduler(self, analytics: Callable[[MemStore], object] | None) -> LifecycleScheduler:
+        engine = self._engine
+        jobs = lifecycle_jobs(self, analytics=analytics).jobs()
+        scheduler = LifecycleScheduler(jobs, storage=engine.storage, paths=engine.paths, clock=engine.clock)
+        scheduler.start()
+        return scheduler
+
+
+def lifecycle_jobs(
+    store: MemStore, *, retention: bool = True, analytics: Callable[[MemStore], object] | None = None
+) -> LifecycleJobs:
+    """What a scheduler runs for a store.
+
+    Args:
+        store: open for writing.
+        retention: whether this process removes what is due by age.
+        analytics: called with the store at its interval.
+    """
+    engine, manager = store._engine, store._lifecycle.manager  # noqa: SLF001 - its own module
+    upkeep: frozenset[Part] = ALL_PARTS - {"retention"}
+    return LifecycleJobs(
+        engine.settings.scheduling,
+        merge=engine.maintenance.merge_due,
+        tier=functools.partial(manager.maintain, parts=upkeep),
+        retention=functools.partial(manager.maintain, parts=frozenset({"retention"})) if retention else None,
+        analytics=None if analytics is None else lambda _stop: _discard(analytics(store)),
+    )
+
+
+def _discard(_result: object) -> None:
+    """What a hook returns is nobody's business."""
 
 
 def start_import(store: MemStore, drafts: list[Draft]) -> StartedAppend:

@@ -240,6 +240,9 @@ def test_root_and_config_variables_are_no_settings(tmp_path):
         ("MEMSTORE_STORAGE__CACHING__PATTERN_CACHE_MB", "nan", "a number of at least 0"),
         ("MEMSTORE_MONITORING__ALERT_THRESHOLDS", "{", "no valid JSON"),
         ("MEMSTORE_STORAGE__VOLUMES", "[1", "no valid JSON"),
+        ("MEMSTORE_STORAGE__RETENTION__RULES", "bot_*:30", "must be a JSON list of tables"),
+        ("MEMSTORE_STORAGE__RETENTION__RULES", "[{]", "no valid JSON"),
+        ("MEMSTORE_STORAGE__LIFECYCLE__DIGEST_TYPES", "ERROR:LOUD", "a list of INTERACTION, CONTEXT"),
     ],
 )
 def test_bad_variable_names_key_and_what_is_allowed(name, value, allowed):
@@ -382,7 +385,8 @@ def test_unknown_key_names_the_file_it_stands_in(tmp_path):
 
 @pytest.mark.parametrize("given", [{"zzz": 1}, {1: 2}, {"": 1}, {"memory_system": {"": 1}}, {"q" * 100_000: 1}])
 def test_unknown_key_unlike_any_lists_the_sections(given):
-    assert "the sections are storage, writing, merging, reading, performance, monitoring" in refusal(given)
+    sections_there_are = "storage, writing, merging, scheduling, reading, performance, monitoring"
+    assert f"the sections are {sections_there_are}" in refusal(given)
 
 
 @pytest.mark.parametrize(
@@ -406,6 +410,15 @@ def test_unknown_key_unlike_any_lists_the_sections(given):
         ("storage.volumes", ["relative"], "absolute paths of different directories"),
         ("storage.volumes", ["/a", "/a"], "absolute paths of different directories"),
         ("storage.volumes", ["/a\0"], "absolute paths of different directories"),
+        ("storage.lifecycle.archive_volume", 5, "text"),
+        ("storage.lifecycle.archive_volume", "archive", "the absolute path of a directory, or empty"),
+        ("storage.lifecycle.archive_volume", "/a\0", "the absolute path of a directory, or empty"),
+        ("storage.lifecycle.cold_level", 23, "an integer of at least 1 and at most 22"),
+        ("storage.lifecycle.warm_frame_bytes", 0, "an integer of at least 4096"),
+        ("storage.lifecycle.digest_types", ["loud"], "a list of INTERACTION, CONTEXT"),
+        ("storage.retention.rules", "none", "a list of tables"),
+        ("storage.retention.grace_hours", -1, "a number of at least 0"),
+        ("scheduling.tier_s", 0, "a number above 0"),
     ],
 )
 def test_a_value_that_is_not_allowed_names_key_and_what_is(key, value, allowed):
@@ -444,6 +457,106 @@ def test_settings_that_contradict_each_other_name_both_keys_and_origins(given, k
         assert f"{key} = " in message
     assert "(caller)" in message
     assert "(default)" in message
+
+
+# --- retention rules --------------------------------------------------------------------------
+
+RULES = [
+    {"agent": "bot_*", "importance": "LOW", "keep_days": 0.5},
+    {"memory_type": ["LEARNING", "BELIEF"], "importance": ["CRITICAL", "HIGH"], "keep_forever": True},
+    {"memory_type": "ERROR", "keep_months": 24},
+]
+
+
+def test_rules_come_from_mappings_files_and_the_environment_alike(tmp_path):
+    toml = (
+        '[[storage.retention.rules]]\nagent = "bot_*"\nimportance = "LOW"\nkeep_days = 0.5\n'
+        '[[storage.retention.rules]]\nmemory_type = ["LEARNING", "BELIEF"]\nimportance = ["CRITICAL", "HIGH"]\n'
+        'keep_forever = true\n[[storage.retention.rules]]\nmemory_type = "ERROR"\nkeep_months = 24\n'
+    )
+    expected = load({"storage.retention.rules": RULES}).settings
+    assert [rule.agent for rule in expected.storage.retention.rules] == ["bot_*", "*", "*"]
+    assert load(write(tmp_path, "rules.toml", toml)).settings == expected
+    assert load(environ={"MEMSTORE_STORAGE__RETENTION__RULES": json.dumps(RULES)}).settings == expected
+    assert load(expected).settings == expected
+    assert flatten(expected)["storage.retention.rules"] == RULES
+
+
+def test_an_empty_variable_means_no_rules_and_lists_of_names_may_be_separated_by_colons():
+    environ = {
+        "MEMSTORE_STORAGE__RETENTION__RULES": "",
+        "MEMSTORE_STORAGE__LIFECYCLE__DIGEST_TYPES": "ERROR:CONTEXT",
+    }
+    storage = load(environ=environ).settings.storage
+    assert storage.retention.rules == []
+    assert storage.lifecycle.digest_types == ["ERROR", "CONTEXT"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (["LOW"], "rule 1 must be a table of agent, memory_type"),
+        ([{"keep_days": 1, "kind": "ERROR"}], "rule 1: unknown name kind"),
+        ([{"keep_day": 1}], "rule 1: unknown name keep_day; did you mean keep_days?"),
+        ([{"keep_days": 1, "memory_type": "error"}], "not 'error'; did you mean ERROR?"),
+        ([{"keep_days": 1, "memory_type": ["ERROR", "X"]}], "rule 1: memory_type must be one or a list of INTER"),
+        ([{"keep_days": 1, "importance": "LOUD"}], "rule 1: importance must be one or a list of CRITICAL, HIGH"),
+        ([{"keep_days": 1, "importance": None}], "rule 1: importance must be one"),
+        ([{"keep_days": 1, "agent": ""}], "rule 1: agent must be an id or a pattern"),
+        ([{"keep_days": 1, "agent": 5}], "rule 1: Expected `str`"),
+        ([{"keep_days": 1}, {"keep_days": 0, "agent": "a"}], "rule 2: keep_days must be above 0"),
+        ([{"keep_days": -3}], "rule 1: keep_days must be above 0"),
+        ([{"keep_days": float("nan")}], "rule 1: keep_days must be above 0"),
+        ([{"keep_days": 1e300}], "rule 1: keep_days must be above 0 and at most"),
+        ([{"keep_months": 0}], "rule 1: keep_months must be above 0"),
+        ([{"keep_months": 1.5}], "rule 1: Expected `int | null`"),
+        ([{}], "exactly one of keep_days, keep_months and keep_forever = true; it has none"),
+        ([{"keep_days": 1, "keep_months": 1}], "it has keep_days and keep_months"),
+        ([{"keep_forever": False}], "it has none"),
+        ([{"keep_days": 1}] * 1001, "has 1001 rules; the limit is 1000"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused_by_its_number(rules, message):
+    refused = refusal({"storage.retention.rules": rules})
+    assert refused.startswith("caller: storage.retention.rules")
+    assert message in refused
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ([{}], {}),
+        ([{}], {"agent": "bot_1"}),
+        ([{"agent": "bot_*"}], {"agent": "bot_1"}),
+        ([{"agent": "b*"}], {"agent": "bot_*"}),
+        ([{"agent": "bot_?"}], {"agent": "bot_?", "memory_type": "ERROR"}),
+        ([{"memory_type": ["ERROR", "GOAL"]}], {"memory_type": "GOAL", "importance": "LOW"}),
+        ([{"importance": "LOW"}, {"importance": ["MEDIUM", "HIGH"]}], {"memory_type": "PLAN"}),
+        ([{"importance": "CRITICAL"}], {"importance": "CRITICAL", "agent": "a"}),
+    ],
+)
+def test_a_rule_that_can_never_match_is_refused(earlier, later):
+    rules = [{**rule, "keep_days": 1} for rule in [*earlier, later]]
+    numbers = ", ".join(str(number) for number in range(1, len(rules)))
+    message = refusal({"storage.retention.rules": rules})
+    assert f"rule {len(rules)} can never match: rule{'s' if len(earlier) > 1 else ''} {numbers} before it" in message
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ({"agent": "bot_1"}, {}),
+        ({"agent": "a?"}, {"agent": "a*"}),
+        ({"agent": "*]"}, {"agent": "[abc]"}),
+        ({"agent": "bot_*"}, {"agent": "cat_*"}),
+        ({}, {"importance": "CRITICAL"}),
+        ({"importance": "LOW"}, {"importance": ["LOW", "HIGH"]}),
+        ({"memory_type": "ERROR"}, {}),
+    ],
+)
+def test_a_rule_that_may_still_match_something_is_accepted(earlier, later):
+    rules = [{**earlier, "keep_days": 1}, {**later, "keep_days": 2}]
+    assert len(load({"storage.retention.rules": rules}).settings.storage.retention.rules) == 2
 
 
 # --- switches ---------------------------------------------------------------------------------
@@ -491,14 +604,7 @@ def test_keys_without_a_feature_are_reported(tmp_path):
     notices = load(path).notices
     reported = {notice.split(" ")[0] for notice in notices}
     assert reported == {
-        "storage.sharding.max_shard_size_gb",
-        "storage.sharding.auto_scale",
         "storage.sharding.replication_factor",
-        "storage.lifecycle.hot_storage_days",
-        "storage.lifecycle.warm_storage_days",
-        "storage.lifecycle.cold_retention_months",
-        "storage.lifecycle.compression_enabled",
-        "storage.lifecycle.deduplication_enabled",
         "performance.async_processing",
         "monitoring.metrics_retention_days",
         "monitoring.alert_thresholds",
@@ -513,8 +619,8 @@ def test_keys_without_a_feature_are_reported(tmp_path):
 def test_only_keys_that_somebody_gave_are_reported():
     assert load({"storage.sharding.replication_factor": 1, "storage.shards": 2}).notices == ()
     assert len(load(environ={"MEMSTORE_MONITORING__METRICS_RETENTION_DAYS": "30"}).notices) == 1
-    one = Settings(storage=StorageSettings(sharding=ShardingSettings(auto_scale=True)))
-    assert [notice.split(" ")[0] for notice in load(one).notices] == ["storage.sharding.auto_scale"]
+    two = Settings(storage=StorageSettings(sharding=ShardingSettings(replication_factor=2)))
+    assert [notice.split(" ")[0] for notice in load(two).notices] == ["storage.sharding.replication_factor"]
 
 
 def test_the_database_part_stands_beside_the_memory_system_only():
@@ -555,7 +661,7 @@ def test_every_key_of_a_profile_is_known_and_its_stated_default_is_right(profile
     for key, value, default, off in lines:
         assert key in DEFAULTS, key
         assert default == DEFAULTS[key], key
-        if off and key != "storage.volumes":
+        if off and key not in ("storage.volumes", "storage.lifecycle.archive_volume"):
             assert value == default, f"{key}: a line that is switched off shows the default"
         if not off:
             assert value != default, f"{key}: a line that is on departs from the default"
@@ -593,7 +699,8 @@ def test_loading_imports_no_parser_that_it_does_not_need():
 
 
 def test_every_section_refuses_unknown_fields():
-    assert set(sections()[""]) == {"storage", "writing", "merging", "reading", "performance", "monitoring"}
+    names = {"storage", "writing", "merging", "scheduling", "reading", "performance", "monitoring"}
+    assert set(sections()[""]) == names
     for section in filter(None, sections()):
         nested = {"surprise": 1}
         for name in reversed(section.split(".")):

@@ -23,9 +23,10 @@ from memstore.clock import WallClock
 from memstore.errors import UsageError
 
 _DESCRIPTION = """\
-Write made-up but realistic agent memories with several processes, read them back, check every count, and sum up speed
-and size. The store lies in a temporary directory that is removed at the end, unless --keep or --root says otherwise.
-MEMSTORE_ROOT is not looked at: a demo never writes into a store that is in use."""
+Write made-up but realistic agent memories with several processes, read them back, check every count, let the lifecycle
+pack what is old, check again, and sum up speed and size of all three tiers. The store lies in a temporary directory
+that is removed at the end, unless --keep or --root says otherwise. MEMSTORE_ROOT is not looked at: a demo never writes
+into a store that is in use."""
 
 
 def add_parser(commands: Any) -> None:
@@ -35,7 +36,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--agents", type=positive, default=100, metavar="N", help="default: 100")
     parser.add_argument(
-        "--days", type=positive, default=60, metavar="N", help="spread over so many days before now; default: 60"
+        "--days", type=positive, default=90, metavar="N", help="spread over so many days before now; default: 90"
     )
     parser.add_argument("--records", type=positive, default=50_000, metavar="N", help="default: 50000, about 250 MB")
     parser.add_argument("--processes", type=positive, default=3, metavar="N", help="writer processes; default: 3")
@@ -116,7 +117,7 @@ def _demo(args: argparse.Namespace, root: str, out: Output, *, kept: bool) -> No
     note(f"writing {plan.records:,} memories of {plan.agents:,} agents with {args.processes} processes to {root}")
     with progress_bar("writing") as report:
         reports = write_with_processes(root, plan, processes=args.processes, durability=durability, progress=report)
-    note("merging, reading back and checking every record")
+    note("merging, reading back and checking every record, packing what is old, checking again")
     with progress_bar("reading") as report:
         findings = survey(root, plan, reports, progress=report)
     found = summary(plan, reports, findings, root=root, durability=durability)

@@ -12,6 +12,7 @@ from memstore.cli.render import print_rich
 from memstore.demo.generator import Plan
 from memstore.demo.survey import Findings, percentile_s
 from memstore.demo.writer import Report
+from memstore.format.names import tier_of
 from memstore.record import Importance, MemoryType
 
 _BUSIEST = 8
@@ -47,6 +48,9 @@ def summary(plan: Plan, reports: Sequence[Report], findings: Findings, *, root: 
         "bytes_on_disk": disk_bytes(root) - ballast_bytes,
         "ballast_bytes": ballast_bytes,
         "drain_s": findings.drain_s,
+        "maintain_s": findings.maintain_s,
+        "moves": findings.moves,
+        "tiers": [tier for tier in findings.tiers if tier["tier"] in _TIER_AGES],
         "scan_records_per_s": records / findings.scan_s,
         "scan_bytes_per_s": bytes_in / findings.scan_s,
         "latency_s": {
@@ -70,6 +74,29 @@ def summary(plan: Plan, reports: Sequence[Report], findings: Findings, *, root: 
     }
 
 
+_TIER_AGES = {
+    "hot": "the last 7 days, plain NDJSON",
+    "warm": "older, frames of 256 KiB",
+    "cold": "months that ended 30 days ago, frames of 1 MiB",
+}
+
+
+def _tiers(found: dict[str, Any]) -> Any:
+    table = _table("tier", "files", "records", "bytes in", "on disk", "is", "what it holds")
+    for tier in found["tiers"]:
+        ratio = "" if tier["ratio"] is None else f"{tier['ratio']:.1%}"
+        table.add_row(
+            tier["tier"],
+            f"{tier['files']:,}",
+            f"{tier['records']:,}",
+            megabytes(tier["raw_bytes"]),
+            megabytes(tier["bytes"]),
+            ratio,
+            _TIER_AGES[tier["tier"]],
+        )
+    return table
+
+
 def _machine() -> str:
     python = platform.python_version()
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {python}"
@@ -88,6 +115,8 @@ def print_summary(out: Output, found: dict[str, Any], *, command: str | None) ->
         _speed(found),
         _title("How long a call takes"),
         _latencies(found),
+        _title("The three tiers"),
+        _tiers(found),
         _title("What the agents remember"),
         _kinds(found),
         _title("The busiest agents, by bytes"),
@@ -131,6 +160,10 @@ def _speed(found: dict[str, Any]) -> Any:
         ("", f"{found['append_share']:.0%} of that in appends, the rest making memories up"),
         ("durability", f"{found['durability']}: {meaning}"),
         ("merged", f"in {found['drain_s']:.1f} s at the end, the rest on the way"),
+        (
+            "packed",
+            f"in {found['maintain_s']:.1f} s, {found['moves']:,} moves; then everything was read again: the same",
+        ),
         ("read back", f"{read}, checksums verified"),
         ("checked", f"all {found['records_checked']:,} acknowledged records are there, none twice"),
         ("bytes in", megabytes(found["bytes_in"])),
@@ -190,16 +223,22 @@ def _tree(root: str) -> Iterator[str]:
         if agents and not shown:
             shown = True
             yield from _agent_tree(os.path.join(path, agents[0]), agents[0])
+    archive = os.path.join(root, "memory", "archive")
+    if os.path.isdir(archive):
+        yield f"    {'memory/archive/':<32} {len(os.listdir(archive)):>4} agents {megabytes(disk_bytes(archive)):>9}"
+
+
+_FILE_KINDS = {"hot": "one day, plain NDJSON", "warm": "several days, frames of zstd"}
 
 
 def _agent_tree(path: str, name: str) -> Iterator[str]:
     yield f"      {name}/"
     files = sorted(os.listdir(path), key=lambda file: (file != "MANIFEST", file))
     for file in files[:_FILES_SHOWN]:
-        what = "the agent's index and history" if file == "MANIFEST" else "one day, plain NDJSON"
-        yield f"        {file:<28} {megabytes(os.path.getsize(os.path.join(path, file))):>10}  {what}"
+        what = _FILE_KINDS.get(tier_of(file) or "", "the agent's index and history")
+        yield f"        {file:<32} {megabytes(os.path.getsize(os.path.join(path, file))):>10}  {what}"
     if len(files) > _FILES_SHOWN:
-        yield f"        ... {len(files) - _FILES_SHOWN} more days"
+        yield f"        ... {len(files) - _FILES_SHOWN} more files"
 
 
 def _next(found: dict[str, Any], command: str | None) -> Iterator[str]:

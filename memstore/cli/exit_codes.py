@@ -8,6 +8,7 @@ from __future__ import annotations
 from memstore.errors import (
     ConfigError,
     CorruptionError,
+    HeldError,
     InvalidRecordError,
     LockedError,
     MemstoreError,
@@ -47,6 +48,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     WriterBrokenError: 11,
     ReadOnlyError: 12,
     StoreClosedError: 12,
+    HeldError: 13,
     MemstoreError: _STORAGE,
     # A file outside the store (an export's destination, standard output on a full disk): the disk said no.
     OSError: _STORAGE,
@@ -57,7 +59,12 @@ EXIT_CODES: dict[type[BaseException], int] = {
 
 def exit_code(error: BaseException) -> int:
     """The number for this error; 70 where it is none that memstore knows, which is a bug of ours."""
-    for kind in type(error).__mro__:
-        if kind in EXIT_CODES:
-            return EXIT_CODES[kind]
+    return exit_code_of(type(error))
+
+
+def exit_code_of(kind: type[BaseException]) -> int:
+    """The number for errors of this class."""
+    for each in kind.__mro__:
+        if each in EXIT_CODES:
+            return EXIT_CODES[each]
     return BUG

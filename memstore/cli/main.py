@@ -20,22 +20,32 @@ from memstore.cli import (
     append,
     completion,
     config,
+    daemon,
     demo,
     drain,
+    erase,
     export,
+    forget,
     get,
+    hold,
     import_,
+    maintain,
     range,  # noqa: A004 - the command's name; the builtin is not used here
     recent,
+    retention,
     shards,
     stats,
+    tiers,
+    undelete,
 )
 from memstore.cli.arguments import HELP_FORMAT, Parser, add_globals
 from memstore.cli.exit_codes import BUG, OK, exit_code
 from memstore.cli.opening import NotesHandler
 from memstore.cli.render import safe_text
 
-_COMMANDS = (append, get, recent, range, agents, stats, import_, export, config, shards, drain, demo, completion)
+_READ_AND_WRITE = (append, get, recent, range, agents, stats, import_, export)
+_LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
+_COMMANDS = (*_READ_AND_WRITE, *_LIFE, config, shards, drain, demo, completion)
 _DESCRIPTION = """\
 The memory engine for AI agents: durable, many-process, plain files.
 

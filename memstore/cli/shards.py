@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from memstore.cli.arguments import add_command
-from memstore.cli.opening import open_for_reading, open_for_writing
+from memstore.cli.opening import note, open_for_reading, open_for_writing
 from memstore.cli.output import Output
 from memstore.cli.progress import progress_bar
-from memstore.cli.render import print_document, print_rows
+from memstore.cli.render import print_document, print_rich, print_rows
+from memstore.config import GIB, ShardingSettings
+from memstore.lifecycle.growth import plan_growth
 
 _HEAVIEST_SHOWN = 2
-_COLUMNS = ("name", "agents", "bytes", "pinned", "misplaced", "heaviest", "path")
+_COLUMNS = ("name", "agents", "bytes", "bytes_share", "pinned", "misplaced", "heaviest", "path")
 
 
 def add_parser(commands: Any) -> None:
@@ -31,14 +34,36 @@ def add_parser(commands: Any) -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    """Print the shards."""
+    """Print the shards, how full they are, and what maintenance would move."""
     with open_for_reading(args) as store:
-        rows = store.shards()
+        sharding = store.settings.storage.sharding
+        rows = [_with_share(row, sharding) for row in store.shards()]
+        planned = [action.sentence for action in plan_growth(rows, store.settings)]
     out = Output.of(args)
-    if out.format == "table":
-        rows = [{**row, "heaviest": _heaviest(row.get("heaviest"))} for row in rows]
-    print_rows(out, _COLUMNS, rows)
+    if out.format != "table":
+        print_rows(out, _COLUMNS, rows)
+        for sentence in planned:
+            note(sentence)
+        return 0
+    shown = [
+        {**row, "heaviest": _heaviest(row.get("heaviest")), "bytes_share": f"{row['bytes_share']:.1%}"} for row in rows
+    ]
+    print_rows(out, _COLUMNS, shown)
+    print_rich(out, "", *_fullness(rows, sharding), *(planned or ["nothing would move"]))
+    out.flush()
     return 0
+
+
+def _with_share(row: dict[str, Any], sharding: ShardingSettings) -> dict[str, Any]:
+    return {**row, "bytes_share": round(row["bytes"] / (sharding.max_shard_size_gb * GIB), 6)}
+
+
+def _fullness(rows: Sequence[dict[str, Any]], sharding: ShardingSettings) -> list[str]:
+    mean = sum(row["agents"] for row in rows) / max(len(rows), 1)
+    return [
+        f"bytes_share is of storage.sharding.max_shard_size_gb = {sharding.max_shard_size_gb:g}",
+        f"{mean:,.1f} agents a shard; storage.sharding.agents_per_shard = {sharding.agents_per_shard:,}",
+    ]
 
 
 def _heaviest(agents: Any) -> str:

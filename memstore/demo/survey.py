@@ -1,7 +1,8 @@
 """Read a demo's store back: is everything there that was acknowledged, and how fast does it come?
 
 Nothing here is taken on trust: every line of the store is read and counted, sampled records are compared with what the
-generator makes again, and the first disagreement is an error.
+generator makes again, and the first disagreement is an error. Everything is read twice: as it was written, and after
+maintenance has packed what is older than a week.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from memstore.agent import AgentMemory
+from memstore.codec.checksum import RunningChecksum
 from memstore.demo.generator import Plan
 from memstore.demo.writer import Report
 from memstore.errors import StorageError
@@ -36,6 +38,9 @@ class Findings:
         latencies_s: operation to the seconds each call took.
         scan_s: reading and decoding every record.
         drain_s: merging all lanes.
+        maintain_s: packing what is old.
+        moves: how many moves that took.
+        tiers: what lies in which tier afterwards, as ``MemStore.tiers`` has it.
         stats: the store's own.
         found: question to number of records.
     """
@@ -46,6 +51,9 @@ class Findings:
     latencies_s: dict[str, list[float]] = field(default_factory=dict)
     scan_s: float = 0.0
     drain_s: float = 0.0
+    maintain_s: float = 0.0
+    moves: int = 0
+    tiers: list[dict[str, Any]] = field(default_factory=list)
     stats: dict[str, Any] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
 
@@ -63,28 +71,49 @@ def survey(root: str, plan: Plan, reports: Sequence[Report], *, progress: Callab
         findings.drain_s = time.monotonic() - before
         if pending:
             raise StorageError(f"demo: lanes could not be merged: {', '.join(pending)}")
-        _scan(store, findings, plan.records, progress)
+        before = time.monotonic()
+        as_written = _scan(store, findings, lambda done: progress(done, 2 * plan.records))
+        findings.scan_s = time.monotonic() - before
         _check_counts(findings, reports)
+        _maintain(store, findings)
+        packed = _scan(store, Findings(), lambda done: progress(plan.records + done, 2 * plan.records))
+        if packed != as_written:
+            raise StorageError("demo: records read back from the tiers differ from what was written")
         _time_reads(store, plan, findings, reports)
         _ask(store, plan, findings)
         findings.stats = store.stats()
     return findings
 
 
-def _scan(store: MemStore, findings: Findings, total: int, progress: Callable[[int, int], None]) -> None:
-    before = time.monotonic()
+def _scan(store: MemStore, findings: Findings, progress: Callable[[int], None]) -> dict[str, str]:
+    """Read every record; the checksum over each agent's lines."""
+    checksums: dict[str, str] = {}
     for agent_id in store.agents():
         last = ""
+        checksum = RunningChecksum()
         for line in store.agent(agent_id).lines():
             record = decode_record(line)
             if record.agent_id != agent_id or record.memory_id <= last:
                 raise StorageError(f"demo: {record.memory_id} comes after {last} in the range of {agent_id}")
             last = record.memory_id
+            checksum.update(line)
             findings.records_of[agent_id] += 1
             findings.bytes_of[agent_id] += len(line) + 1
             findings.kinds[record.memory_type.value, record.importance.value] += 1
-        progress(findings.records_of.total(), total)
-    findings.scan_s = time.monotonic() - before
+        checksums[agent_id] = checksum.text()
+        progress(findings.records_of.total())
+    return checksums
+
+
+def _maintain(store: MemStore, findings: Findings) -> None:
+    """Let the lifecycle take what is old down its tiers."""
+    before = time.monotonic()
+    report = store.maintain()
+    findings.maintain_s = time.monotonic() - before
+    for _, error in report.failed:
+        raise error
+    findings.moves = len(report.done)
+    findings.tiers = store.tiers()["tiers"]
 
 
 def _check_counts(findings: Findings, reports: Sequence[Report]) -> None:

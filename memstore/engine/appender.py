@@ -17,6 +17,8 @@ from memstore.errors import UsageError
 from memstore.record import MemoryRecord
 
 RecordLike = MemoryRecord | Mapping[str, Any] | Draft
+FORGOTTEN_LINE = b""
+"""Stands for the line of a record that was imported and then forgotten: it is not imported again."""
 R = TypeVar("R")
 """What a batch is made of."""
 
@@ -53,7 +55,8 @@ class Appender:
 
     Args:
         stamper: mints ids.
-        existing: the stored lines of an agent's memory ids (given with their times in microseconds), by id.
+        existing: the stored lines of an agent's memory ids (given with their times in microseconds), by id; an empty
+            one (`FORGOTTEN_LINE`) where the record was forgotten.
         record_bytes_max: limit of one record's line.
         batch_bytes_max: limit of one batch.
     """
@@ -121,7 +124,7 @@ class Appender:
                 known = stored.get(memory_id)
                 if known is not None:
                     added.append(False)
-                    equal.append(line[:-1] == known or line == known)
+                    equal.append(known in (line[:-1], line, FORGOTTEN_LINE))
                     continue
                 stored[memory_id] = line
             batch.add(draft.agent_id, stamp.id_stamp[:8], line)

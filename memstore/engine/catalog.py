@@ -20,7 +20,8 @@ from memstore.clock import Clock
 from memstore.errors import NotFoundError, StorageError
 from memstore.format.names import StorePaths, shard_name
 from memstore.format.store_file import Placement, ShardEntry, StoreFile, decode_store_file, encode_store_file
-from memstore.fs.atomic import make_directories, replace_file
+from memstore.format.version import FORMAT_VERSION
+from memstore.fs.atomic import make_durable_directories, replace_file
 from memstore.fs.lock import locked
 from memstore.fs.storage import FileIdentity, Storage, StorageFile
 from memstore.ids import WRITER_NUMBER_MAX, agent_directory
@@ -41,12 +42,18 @@ class CatalogState:
         identity: of the file it was read from.
         file: that file, held open: as long as it is, no later version can get its inode and be taken for it.
         shard_paths: directory of each shard by index.
+        archive: directory under which each agent has one for its cold files.
     """
 
     store: StoreFile
     identity: FileIdentity
     file: StorageFile
     shard_paths: dict[int, str]
+    archive: str
+
+    def archive_of(self, agent: str) -> str:
+        """Directory of the agent's cold files; it need not exist."""
+        return os.path.join(self.archive, agent_directory(agent))
 
     def shard_of(self, agent: str) -> int:
         """Index of the shard where the agent belongs."""
@@ -103,12 +110,18 @@ class Catalog:
         """Replace STORE.json durably with what ``change`` makes of its present content, under ``locks/store``."""
         with locked(self._storage, self._paths.lock("store")), self._lock:
             current = self._read()
-            changed = change(current.store)
+            # Whoever changes it may from now on write what older versions cannot read.
+            changed = msgspec.structs.replace(change(current.store), version=FORMAT_VERSION)
             if changed != current.store:
                 replace_file(self._storage, self._paths.store_file, encode_store_file(changed))
                 current = self._read()
             self._state = current
         return current
+
+    def raise_version(self) -> None:
+        """See that no older memstore opens the store, before something is written that it could not read."""
+        if self._state.store.version < FORMAT_VERSION:
+            self.update(lambda store: store)
 
     def take_writer_number(self) -> int:
         """A writer number that nobody has had and nobody will get again.
@@ -145,7 +158,12 @@ class Catalog:
             shard.index: shard.path or os.path.join(self._paths.shards, shard_name(shard.index))
             for shard in store.shards
         }
-        return CatalogState(store, identity, file, shard_paths)
+        return CatalogState(store, identity, file, shard_paths, store.archive or self._paths.archive)
+
+
+def archive_path_on(volume: str, store_id: str) -> str:
+    """Where cold files lie on another volume."""
+    return os.path.join(os.path.abspath(volume), f"memstore-{store_id}", "archive")
 
 
 def shard_path_on(volume: str, store_id: str, index: int) -> str:
@@ -167,7 +185,7 @@ def create_store(
         if storage.identify(volume) is None:
             raise NotFoundError(f"volume {volume} is not there; mount it first")
     for directory in (paths.root, paths.locks, paths.lanes, paths.shards):
-        make_directories(storage, directory)
+        make_durable_directories(storage, directory)
     with locked(storage, paths.lock("store")):
         if storage.identify(paths.store_file) is not None:
             return
@@ -177,7 +195,7 @@ def create_store(
             for i in range(shards)
         ]
         for entry in entries:
-            make_directories(storage, entry.path or os.path.join(paths.shards, shard_name(entry.index)))
+            make_durable_directories(storage, entry.path or os.path.join(paths.shards, shard_name(entry.index)))
         if ballast_bytes and storage.free_bytes(paths.root) > 4 * ballast_bytes:
             storage.allocate(paths.ballast, ballast_bytes)
         content = StoreFile(

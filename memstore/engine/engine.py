@@ -12,16 +12,20 @@ import secrets
 import threading
 import weakref
 
+from memstore.cache.lru import LruCache
 from memstore.clock import Clock
 from memstore.config import Settings
 from memstore.engine.appender import Appender
 from memstore.engine.batch import Batch
 from memstore.engine.catalog import Catalog, create_store
 from memstore.engine.committer import Committer
+from memstore.engine.forgotten import Forgotten
 from memstore.engine.inventory import Inventory
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.maintenance import DrainReport, Maintenance
 from memstore.engine.merge import Merger
+from memstore.engine.piece_reader import PieceReader
+from memstore.engine.read_notes import ReadNotes
 from memstore.engine.rebalance import Rebalancer
 from memstore.engine.record_reader import RecordReader
 from memstore.engine.stamper import Stamper
@@ -78,7 +82,11 @@ class Engine:
         self.catalog = Catalog(storage, self.paths)
         reading = settings.reading
         self.handles = ReadHandles(storage, files_max=reading.open_files_max)
-        self.manifests = ManifestCache(storage, bytes_max=reading.manifest_index_bytes_max)
+        self.manifests = ManifestCache(
+            storage,
+            bytes_max=reading.manifest_index_bytes_max,
+            on_change=lambda before, now: self.pieces.follow(before, now),  # noqa: PLW0108 - made below
+        )
         self.lanes = LaneSet(
             storage,
             self.paths,
@@ -86,11 +94,25 @@ class Engine:
             index_bytes_max=reading.lane_index_bytes_max,
             known_end=self._known_end,
         )
-        self.builder = ViewBuilder(
-            storage, catalog=self.catalog, lanes=self.lanes, manifests=self.manifests, handles=self.handles
+        caching = settings.storage.caching
+        self.pieces = PieceReader(
+            storage,
+            catalog=self.catalog,
+            handles=self.handles,
+            frames=LruCache(clock, bytes_max=reading.frame_cache_bytes_max, ttl_s=caching.cache_ttl_minutes * 60),
         )
+        self.builder = ViewBuilder(
+            storage, catalog=self.catalog, lanes=self.lanes, manifests=self.manifests, pieces=self.pieces
+        )
+        self.forgotten = Forgotten(storage, self.paths)
+        self.read_notes = ReadNotes(storage, self.paths, clock=clock)
         self.reader = RecordReader(
-            builder=self.builder, clock=clock, caching=settings.storage.caching, metrics=self.metrics
+            builder=self.builder,
+            clock=clock,
+            caching=caching,
+            metrics=self.metrics,
+            forgotten=self.forgotten,
+            on_read=None if read_only else self.read_notes.note,
         )
         self.inventory = Inventory(storage, self.paths, catalog=self.catalog, lanes=self.lanes, builder=self.builder)
         self.rebalancer = Rebalancer(
@@ -159,6 +181,11 @@ class Engine:
         self.check_writable()
         return self.maintenance.drain(self._committer, timeout_s=timeout_s)
 
+    def drain_locked(self, *, timeout_s: float) -> DrainReport:
+        """`drain` for a caller that holds the merge lock."""
+        self.check_writable()
+        return self.maintenance.drain_locked(self._committer, timeout_s=timeout_s)
+
     def close(self) -> None:
         """Write what is pending, seal, merge if nobody else is at it, let go of everything. Idempotent."""
         with self._start_lock:
@@ -169,8 +196,12 @@ class Engine:
         if committer is not None:
             committer.close()
             self.maintenance.close(committer)
+        if not self.read_only:
+            self.read_notes.flush()
         self.reader.clear_caches()
+        self.pieces.clear()
         self.handles.clear()
+        self.forgotten.close()
         self.lanes.forget()
         self.manifests.clear()
 
@@ -265,6 +296,8 @@ class Engine:
         self.lanes.reset_lock()
         self.manifests.clear()
         self.handles.clear()
+        self.pieces.clear()
+        self.read_notes.reset()
         self.reader.clear_caches()
 
 

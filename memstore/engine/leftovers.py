@@ -20,7 +20,7 @@ from memstore.format.lines import agent_prefix
 from memstore.fs.storage import Storage, StorageFile
 from memstore.fs.verified import read_verified
 from memstore.manifest.cache import ManifestCache
-from memstore.manifest.reader import Manifest
+from memstore.manifest.index import Manifest
 from memstore.wal.reader import LaneReader
 
 _READ_BYTES = 8 * 1024 * 1024

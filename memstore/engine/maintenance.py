@@ -290,13 +290,17 @@ class Maintenance:
             or self._clock.now_us() - waiting.oldest_us >= settings.age_s * 1_000_000
         )
 
-    def _try_merge(self) -> None:
+    def merge_due(self) -> MergeReport | None:
+        """Seal what dead writers left, and merge what waits if it is worth it; None where not, or another is at it."""
+        return self._try_merge() if self._due(self._waiting()) else None
+
+    def _try_merge(self) -> MergeReport | None:
         """Merge what is sealed, unless another process is at it."""
         lock = try_lock_file(self._storage, self._paths.lock("merge"))
         if lock is None:
-            return
+            return None
         try:
-            self._merge_waiting()
+            return self._merge_waiting()
         finally:
             lock.close()
 

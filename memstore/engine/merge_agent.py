@@ -26,7 +26,7 @@ from memstore.format.names import day_file_name
 from memstore.fs.storage import Storage, StorageFile
 from memstore.hot.writer import append_parts
 from memstore.manifest.cache import ManifestCache
-from memstore.manifest.reader import Manifest
+from memstore.manifest.index import SETTLED, Manifest
 from memstore.manifest.writer import ManifestWriter, open_manifest
 from memstore.metrics import Metrics
 from memstore.wal.reader import LaneReader
@@ -110,7 +110,8 @@ class AgentMerge:
             for item in tagged:
                 token = self._lanes[item[1]].token
                 if manifest is not None and token in manifest.merged:
-                    repeats.setdefault(manifest.merged[token], []).append(item)
+                    if manifest.merged[token] != SETTLED:
+                        repeats.setdefault(manifest.merged[token], []).append(item)
                 elif token not in skipped:
                     fresh.append(item)
             # First what a crash may have left, so that day files have their committed length again.
@@ -150,7 +151,8 @@ class AgentMerge:
         chunks: list[tuple[str, int, list[Block]]] = []
         for day, of_day in by_day(items):
             known = None if job.manifest is None else job.manifest.day_file(day)
-            name, committed = known or (day_file_name(day, 1), 0)
+            version = 1 if job.manifest is None else job.manifest.next_version
+            name, committed = known or (day_file_name(day, version), 0)
             with self._open(job, name) as file:
                 if file.identity().size_bytes > committed:
                     self._leftovers.check_day_file(file, job.agent, committed, job.manifest)

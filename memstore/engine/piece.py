@@ -1,6 +1,7 @@
 """A piece: sorted lines of one agent that are read and verified together, wherever they lie.
 
-A block of a day file and a slice of a lane look the same to a reader: a time range, a place, a checksum.
+A block of a day file, a frame of a packed file and a slice of a lane look the same to a reader: a time range, a place,
+a checksum.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from memstore.fs.storage import StorageFile
-from memstore.manifest.reader import BlockRef
+from memstore.manifest.index import BlockRef, FrameRef
 
 
 class SlicePiece(NamedTuple):
@@ -23,4 +24,4 @@ class SlicePiece(NamedTuple):
     xxh3: str
 
 
-Piece = BlockRef | SlicePiece
+Piece = BlockRef | FrameRef | SlicePiece

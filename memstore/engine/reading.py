@@ -2,7 +2,7 @@
 
 Records stream by a sweep over the pieces of one day after the other: a piece is loaded when the sweep reaches its
 start, and a line is given out when no piece that is still to come can hold an earlier one. So the window is what
-overlaps within a day, and no more.
+overlaps within a day, and no more. A frame of several days is loaded for each of them, cut to the day.
 
 When a file has vanished, a move went by: a new snapshot is taken and the sweep goes on behind the last line it gave
 out. When a block does not verify but the lanes that it was merged from still stand, its merge was not synced before
@@ -19,15 +19,18 @@ from memstore.engine.piece import Piece, SlicePiece
 from memstore.engine.view import ViewBuilder
 from memstore.errors import CorruptionError
 from memstore.format.lines import agent_prefix, id_needle, time_bound
-from memstore.manifest.reader import BlockRef
+from memstore.manifest.index import SETTLED, BlockRef, FrameRef
 from memstore.timestamps import US_PER_DAY, YEAR_10000_US, day_start_us, day_text
 
 MOVES_FOLLOWED_MAX = 5
-"""How often a read follows files that vanish under it; each time means that a whole move went by between two system
-calls."""
+"""How often in a row a read follows files that vanish under it; each time means that a whole move went by between two
+system calls."""
 
 DamageHandler = Callable[[CorruptionError], None]
 """Told of damage that a read comes upon; raises it, or returns so that the read goes around it."""
+
+ReadHandler = Callable[[str, str], None]
+"""Told the agent and the name of each file that a read has read in."""
 
 _t_min = operator.attrgetter("t_min")
 _t_max = operator.attrgetter("t_max")
@@ -38,32 +41,41 @@ def raise_damage(error: CorruptionError) -> None:
     raise error
 
 
-def find_line(builder: ViewBuilder, agent: str, memory_id: str, time_us: int) -> bytes | None:
-    """The line of one record without its line break, or None where there is none.
+def find_line(
+    builder: ViewBuilder, agent: str, memory_id: str, time_us: int, *, on_read: ReadHandler | None = None
+) -> bytes | None:
+    """The line of one record without its line break, or None where there is none or it is hidden.
 
     Raises:
         CorruptionError: a piece that may hold it is damaged.
     """
     needle = id_needle(memory_id)
     try:
-        line = _find_merged(builder, agent, needle, time_us)
+        found = _find_merged(builder, agent, needle, time_us, on_read)
     except (CorruptionError, FileNotFoundError):
-        line = None  # the longer way below follows moves and says what is damaged
-    return line if line is not None else Reading(builder, agent).find(needle, time_us)
+        found = None  # the longer way below follows moves and says what is damaged
+    return found if found is not None else Reading(builder, agent, on_read=on_read).find(needle, time_us)
 
 
-def find_lines(builder: ViewBuilder, agent: str, wanted: Mapping[str, int]) -> dict[str, bytes]:
+def find_lines(
+    builder: ViewBuilder, agent: str, wanted: Mapping[str, int], *, forgotten: bool = False
+) -> dict[str, bytes]:
     """The lines of those of these memory ids of an agent that are stored, by id, without line breaks.
 
     Args:
         builder: where snapshots come from.
         agent: whose ids they all are.
         wanted: time of each id, microseconds.
+        forgotten: give an empty line for each that is hidden, or that was imported, forgotten and purged.
 
     Raises:
         CorruptionError: a piece that may hold one of them is damaged.
     """
-    return Reading(builder, agent).find_many(wanted)
+    reading = Reading(builder, agent)
+    found = reading.find_many(wanted)
+    if forgotten:
+        found.update((memory_id, b"") for memory_id in wanted if reading.forgot(memory_id))
+    return found
 
 
 class Reading:
@@ -73,10 +85,20 @@ class Reading:
         builder: where snapshots come from.
         agent: whose records.
         on_damage: see `DamageHandler`; told once of each damaged range.
+        on_read: see `ReadHandler`; None where the read is no use of what it reads (a count, a check).
     """
 
-    def __init__(self, builder: ViewBuilder, agent: str, on_damage: DamageHandler = raise_damage) -> None:
+    def __init__(
+        self,
+        builder: ViewBuilder,
+        agent: str,
+        on_damage: DamageHandler = raise_damage,
+        *,
+        on_read: ReadHandler | None = None,
+    ) -> None:
         self._builder = builder
+        self._pieces_of = builder.reader
+        self._on_read = on_read
         self._agent = agent
         self._prefix = agent_prefix(agent)
         self._on_damage = on_damage
@@ -105,7 +127,8 @@ class Reading:
             days = self._builder.days(self._snapshot, since_us, until_us)
             complete = True
             for day in reversed(days) if newest_first else days:
-                for line in sweep(self._pieces(day, since_us, until_us), low, high):
+                first, end = self._bounds(day_start_us(day), day_start_us(day) + US_PER_DAY)
+                for line in sweep(self._pieces(day, since_us, until_us), max(low, first), min(high, end)):
                     if line is None:
                         complete = False
                         break
@@ -113,6 +136,7 @@ class Reading:
                         high = line
                     else:
                         low = line + b"\0"
+                    self._moves = 0  # it has got on: only moves in a row count
                     yield line
                 if not complete:
                     break
@@ -130,38 +154,43 @@ class Reading:
             return 0
         low, high = self._bounds(since_us, until_us)
         while True:
-            total: int | None = 0
-            for day in self._builder.days(self._snapshot, since_us, until_us):
-                for piece in self._pieces(day, since_us, until_us):
-                    if since_us <= piece.t_min and piece.t_max < until_us:
-                        inside: int | None = piece.records
-                    else:
-                        lines = self._load(piece, low, high)
-                        inside = None if lines is None else len(lines)
-                    total = None if inside is None or total is None else total + inside
-                    if total is None:
-                        break
-                if total is None:
+            total = 0
+            for piece in self._pieces_between(since_us, until_us):
+                if since_us <= piece.t_min and piece.t_max < until_us and not self._may_hide(piece):
+                    total += piece.records
+                    continue
+                lines = self._load(piece, low, high)
+                if lines is None:
                     break
-            if total is not None:
+                total += len(lines)
+            else:
                 return total
 
     def find(self, needle: bytes, time_us: int) -> bytes | None:
-        """The line that starts with ``needle``."""
+        """The line that starts with ``needle``, unless it is hidden."""
         while True:
             complete = True
+            manifest = self._snapshot.manifest
+            if manifest is not None and needle in manifest.hidden.needles:
+                return None
             for piece in self._pieces(day_text(time_us), time_us, time_us + 1):
                 try:
-                    line = _find_in(self._builder.read(self._snapshot.manifest, piece), needle)
+                    line = self._pieces_of.find(manifest, piece, needle)
                 except (CorruptionError, FileNotFoundError) as error:
                     if self._begin_again(piece, error):
                         complete = False
                         break
                     continue
                 if line is not None:
+                    self._note(piece)
                     return line
             if complete:
                 return None
+
+    def forgot(self, memory_id: str) -> bool:
+        """Whether a record was stored and forgotten, so that it must not be imported again."""
+        manifest = self._snapshot.manifest
+        return manifest is not None and (memory_id in manifest.hidden.ids or memory_id in manifest.purged)
 
     def find_many(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
         """The lines of these ids; a piece is read once, whatever the number of ids it may hold."""
@@ -169,24 +198,19 @@ class Reading:
         times = [time_us for time_us, _ in ordered]
         found: dict[str, bytes] = {}
         while times:
-            complete = True
-            for day in self._builder.days(self._snapshot, times[0], times[-1] + 1):
-                for piece in self._pieces(day, times[0], times[-1] + 1):
-                    first, last = bisect.bisect_left(times, piece.t_min), bisect.bisect_right(times, piece.t_max)
-                    if first == last:
-                        continue
-                    lines = self._load(piece, b"", b"\xff")
-                    if lines is None:
-                        complete = False
-                        break
-                    for _, memory_id in ordered[first:last]:
-                        needle = id_needle(memory_id)
-                        place = bisect.bisect_left(lines, needle)
-                        if place < len(lines) and lines[place].startswith(needle):
-                            found[memory_id] = lines[place]
-                if not complete:
+            for piece in self._pieces_between(times[0], times[-1] + 1):
+                first, last = bisect.bisect_left(times, piece.t_min), bisect.bisect_right(times, piece.t_max)
+                if first == last:
+                    continue
+                lines = self._load(piece, b"", b"\xff")
+                if lines is None:
                     break
-            if complete:
+                for _, memory_id in ordered[first:last]:
+                    needle = id_needle(memory_id)
+                    place = bisect.bisect_left(lines, needle)
+                    if place < len(lines) and lines[place].startswith(needle):
+                        found[memory_id] = lines[place]
+            else:
                 break
         return found
 
@@ -204,6 +228,27 @@ class Reading:
     def _pieces(self, day: str, since_us: int, until_us: int) -> list[Piece]:
         return self._builder.pieces(self._snapshot, day, since_us, until_us)
 
+    def _pieces_between(self, since_us: int, until_us: int) -> Iterator[Piece]:
+        """Every piece of several days that may hold a line of ``[since_us, until_us)``, each once."""
+        frames: set[tuple[str, int]] = set()
+        for day in self._builder.days(self._snapshot, since_us, until_us):
+            for piece in self._pieces(day, since_us, until_us):
+                if isinstance(piece, FrameRef):
+                    place = (piece.file, piece.offset)
+                    if place in frames:
+                        continue
+                    frames.add(place)
+                yield piece
+
+    def _may_hide(self, piece: Piece) -> bool:
+        """Whether a tombstone may hide a line of a piece."""
+        manifest = self._snapshot.manifest
+        return manifest is not None and manifest.hidden.touches(piece.t_min, piece.t_max)
+
+    def _note(self, piece: Piece) -> None:
+        if self._on_read is not None and not isinstance(piece, SlicePiece):
+            self._on_read(self._agent, piece.file)
+
     def _bounds(self, since_us: int, until_us: int) -> tuple[bytes, bytes]:
         """Byte strings between which the wanted lines sort: ``low <= line < high``."""
         # "~" sorts behind every digit, so behind every stamp.
@@ -213,10 +258,10 @@ class Reading:
     def _load(self, piece: Piece, low: bytes, high: bytes) -> list[bytes] | None:
         """Its lines with ``low <= line < high``, or None to begin again with a new snapshot."""
         try:
-            lines = self._builder.read(self._snapshot.manifest, piece).split(b"\n")
+            lines = self._pieces_of.lines(self._snapshot.manifest, piece)
         except (CorruptionError, FileNotFoundError) as error:
             return None if self._begin_again(piece, error) else []
-        lines.pop()  # what follows the last line break: nothing
+        self._note(piece)
         if lines and (lines[0] < low or lines[-1] >= high):
             lines = lines[bisect.bisect_left(lines, low) : bisect.bisect_left(lines, high)]
         return lines
@@ -243,14 +288,15 @@ class Reading:
             self._look(distrusted)
             return True
         manifest = self._snapshot.manifest
-        if isinstance(piece, BlockRef) and manifest is not None:
-            merge = manifest.merges[piece.merge]
-            if merge.id not in distrusted and self._builder.lane_tokens().issuperset(merge.lanes):
-                self._look(distrusted | {merge.id})
-                return True
+        if not isinstance(piece, SlicePiece) and manifest is not None:
+            if isinstance(piece, BlockRef) and piece.merge != SETTLED:
+                merge = manifest.merges[piece.merge]
+                if merge.id not in distrusted and self._builder.lane_tokens().issuperset(merge.lanes):
+                    self._look(distrusted | {merge.id})
+                    return True
             # Its lanes may have gone because the merge was repeated just now, or its file may have been moved away and
             # back: in the order of lanes first, files after, a second look is the last word.
-            if self._builder.reads_anew(manifest, piece):
+            if self._pieces_of.reads_anew(manifest, piece):
                 self._look(distrusted)
                 return True
         self._report(error)
@@ -299,24 +345,17 @@ def _merged(window: list[bytes], lines: list[bytes]) -> list[bytes]:
     return window
 
 
-def _find_merged(builder: ViewBuilder, agent: str, needle: bytes, time_us: int) -> bytes | None:
-    """The short way to one record: its day file only, without looking at the lanes."""
+def _find_merged(
+    builder: ViewBuilder, agent: str, needle: bytes, time_us: int, on_read: ReadHandler | None
+) -> bytes | None:
+    """The short way to one record: the files of its day only, without looking at the lanes."""
     manifest = builder.manifest(agent)
-    if manifest is not None:
+    if manifest is not None and needle not in manifest.hidden.needles:
         for ref in manifest.days.get(day_text(time_us), ()):
             if ref.t_min <= time_us <= ref.t_max:
-                line = _find_in(builder.read(manifest, ref), needle)
+                line = builder.reader.find(manifest, ref, needle)
                 if line is not None:
+                    if on_read is not None:
+                        on_read(agent, ref.file)
                     return line
     return None
-
-
-def _find_in(data: bytes, needle: bytes) -> bytes | None:
-    """The line of a piece that starts with ``needle``."""
-    if data.startswith(needle):
-        start = 0
-    else:
-        start = data.find(b"\n" + needle) + 1
-        if start == 0:
-            return None
-    return data[start : data.index(b"\n", start)]

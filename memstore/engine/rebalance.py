@@ -29,7 +29,7 @@ from memstore.format.names import (
     shard_name,
 )
 from memstore.format.store_file import Placement, ShardEntry, StoreFile
-from memstore.fs.atomic import make_directories
+from memstore.fs.atomic import TEMPORARY_PREFIX, make_directories, make_durable_directories
 from memstore.fs.handles import ReadHandles
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
@@ -87,7 +87,7 @@ class Rebalancer:
             state = self._catalog.reload()
             index = max(entry.index for entry in state.store.shards) + 1
             path = None if volume is None else shard_path_on(volume, state.store.id, index)
-            make_directories(self._storage, path or os.path.join(self._paths.shards, shard_name(index)))
+            make_durable_directories(self._storage, path or os.path.join(self._paths.shards, shard_name(index)))
 
             def add(store: StoreFile) -> StoreFile:
                 placement = msgspec.structs.replace(store.placement, shards=[*store.placement.shards, index])
@@ -196,13 +196,20 @@ class Rebalancer:
             self._storage.sync_directory(source_parent)
             return
         incoming = os.path.join(target_parent, INCOMING_DIRECTORY, f"{os.path.basename(home)}.{secrets.token_hex(8)}")
-        make_directories(self._storage, incoming)
-        for entry in self._storage.list_directory(source):
-            self._copy(os.path.join(source, entry.name), os.path.join(incoming, entry.name))
-        self._storage.sync_directory(incoming)
+        self._copy_tree(source, incoming)
         self._storage.rename(incoming, home)
         self._storage.sync_directory(target_parent)
         move_to_trash(self._storage, source)
+
+    def _copy_tree(self, source: str, target: str) -> None:
+        """Everything of an agent's directory but what is temporary: that is in the making, and made again elsewhere."""
+        make_directories(self._storage, target)
+        for entry in self._storage.list_directory(source):
+            if entry.is_directory:
+                self._copy_tree(os.path.join(source, entry.name), os.path.join(target, entry.name))
+            elif not entry.name.startswith(TEMPORARY_PREFIX):
+                self._copy(os.path.join(source, entry.name), os.path.join(target, entry.name))
+        self._storage.sync_directory(target)
 
     def _copy(self, source: str, target: str) -> None:
         reader = self._storage.open_read(source)

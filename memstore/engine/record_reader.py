@@ -1,8 +1,9 @@
-"""Questions about one agent's records, answered over lanes and day files, through three caches that change no answer.
+"""Questions about one agent's records, answered over lanes and files, through three caches that change no answer.
 
-``records``: lines by memory id. ``patterns``: the lines of a ``recent`` and the number of a ``count``, by question,
-valid for one version of the agent. ``agent_stats``: an agent's figures, valid for one version. Lines are cached, not
-decoded records: a caller may change the dicts inside a record, and must not change them for the next one.
+``records``: lines by memory id, valid until records disappear anywhere in the store. ``patterns``: the lines of a
+``recent`` and the number of a ``count``, by question, valid for one version of the agent. ``agent_stats``: an agent's
+figures, valid for one version. Lines are cached, not decoded records: a caller may change the dicts inside a record,
+and must not change them for the next one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, Literal
 from memstore.cache.lru import LruCache
 from memstore.clock import Clock
 from memstore.config import CachingSettings
-from memstore.engine.reading import DamageHandler, Reading, find_line, find_lines, raise_damage
+from memstore.engine.forgotten import Forgotten
+from memstore.engine.reading import DamageHandler, ReadHandler, Reading, find_line, find_lines, raise_damage
 from memstore.engine.view import ViewBuilder
 from memstore.errors import CorruptionError, UsageError
 from memstore.filters import RecordFilter
@@ -42,11 +44,24 @@ class _Answer:
 class RecordReader:
     """Thread-safe; one per store."""
 
-    def __init__(self, *, builder: ViewBuilder, clock: Clock, caching: CachingSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        builder: ViewBuilder,
+        clock: Clock,
+        caching: CachingSettings,
+        metrics: Metrics,
+        forgotten: Forgotten,
+        on_read: ReadHandler | None,
+    ) -> None:
         self._builder = builder
+        self._forgotten = forgotten
+        self._on_read = on_read
         self._metrics = metrics
         ttl_s = caching.cache_ttl_minutes * 60
-        self._records: LruCache[bytes] = LruCache(clock, bytes_max=int(caching.recent_memories_mb * _MIB), ttl_s=ttl_s)
+        self._records: LruCache[tuple[int, bytes]] = LruCache(
+            clock, bytes_max=int(caching.recent_memories_mb * _MIB), ttl_s=ttl_s
+        )
         self._patterns: LruCache[_Answer] = LruCache(clock, bytes_max=int(caching.pattern_cache_mb * _MIB), ttl_s=ttl_s)
         self._agent_stats: LruCache[tuple[tuple[object, ...], dict[str, Any]]] = LruCache(
             clock, bytes_max=int(caching.agent_stats_cache_mb * _MIB), ttl_s=ttl_s
@@ -59,21 +74,27 @@ class RecordReader:
             UsageError: no id of this form.
             CorruptionError: the part of a file that would hold it is damaged.
         """
-        line = self._records.get(memory_id)
+        epoch = self._forgotten.epoch()  # before the line is read: what disappears meanwhile makes it stale
+        line = self._cached(memory_id, epoch)
         if line is None:
             parts = parse_id(memory_id)
-            line = find_line(self._builder, parts.agent_id, memory_id, parts.time_us)
+            line = find_line(self._builder, parts.agent_id, memory_id, parts.time_us, on_read=self._on_read)
             if line is not None:
-                self._records.put(memory_id, line, len(line) + len(memory_id))
+                self._records.put(memory_id, (epoch, line), len(line) + len(memory_id))
         return line
+
+    def _cached(self, memory_id: str, epoch: int) -> bytes | None:
+        entry = self._records.get(memory_id)
+        return entry[1] if entry is not None and entry[0] == epoch else None
 
     def get_lines(self, memory_ids: Iterable[str]) -> list[bytes | None]:
         """Like `get_line` for many ids; each agent's are looked for together."""
         listed = list(memory_ids)
         found: dict[str, bytes] = {}
         wanted: dict[str, dict[str, int]] = {}
+        epoch = self._forgotten.epoch()
         for memory_id in listed:
-            line = self._records.get(memory_id)
+            line = self._cached(memory_id, epoch)
             if line is None:
                 parts = parse_id(memory_id)
                 wanted.setdefault(parts.agent_id, {})[memory_id] = parts.time_us
@@ -93,14 +114,21 @@ class RecordReader:
         return [found.get(memory_id) for memory_id in listed]
 
     def existing(self, agent: str, wanted: Mapping[str, int]) -> dict[str, bytes]:
-        """The lines of those of an agent's ids (with their times) that are stored; never answered from a cache."""
-        return find_lines(self._builder, agent, wanted)
+        """The lines of those of an agent's ids (with their times) that are stored; never answered from a cache.
+
+        The line of one that was stored and forgotten is empty.
+        """
+        return find_lines(self._builder, agent, wanted, forgotten=True)
 
     def lines(
-        self, agent: str, wanted: RecordFilter, *, newest_first: bool, on_damage: OnDamage
+        self, agent: str, wanted: RecordFilter, *, newest_first: bool, on_damage: OnDamage, is_use: bool = False
     ) -> Iterator[tuple[bytes, MemoryRecord | None]]:
-        """Matching lines in time order, each with its record where that had to be decoded anyway."""
-        reading = Reading(self._builder, agent, self._damage_handler(on_damage))
+        """Matching lines in time order, each with its record where that had to be decoded anyway.
+
+        ``is_use``: an agent makes use of them, so that their files stay a tier up; an export does not.
+        """
+        on_read = self._on_read if is_use else None
+        reading = Reading(self._builder, agent, self._damage_handler(on_damage), on_read=on_read)
         return _matching(reading, wanted, newest_first=newest_first)
 
     def recent(self, agent: str, limit: int, wanted: RecordFilter, *, on_damage: OnDamage) -> list[MemoryRecord]:
@@ -111,7 +139,7 @@ class RecordReader:
         """
         if limit < 0:
             raise UsageError(f"limit must be at least 0, not {limit}")
-        reading = Reading(self._builder, agent, self._damage_handler(on_damage))
+        reading = Reading(self._builder, agent, self._damage_handler(on_damage), on_read=self._on_read)
         version = reading.version  # before the first line: what is appended from here on may be missing
         key = ("recent", agent, limit, on_damage, wanted)
         answer = self._recall(key, reading)

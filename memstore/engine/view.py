@@ -1,14 +1,16 @@
-"""One agent's records: one order over lanes and day files.
+"""One agent's records: one order over lanes and the files of all tiers.
 
-An agent's records are the blocks its MANIFEST lists and the slices of lanes that it does not yet list as merged. The
-lanes are looked at first, then the MANIFEST: in that order a merge running meanwhile can neither hide nor double a
-record.
+An agent's records are the blocks and frames its MANIFEST lists and the slices of lanes that it does not yet list as
+merged, less those that a tombstone hides. The lanes are looked at first, then the MANIFEST: in that order a merge
+running meanwhile can neither hide nor double a record.
 
-`ViewBuilder` takes snapshots and says which pieces hold what; `memstore.engine.reading` reads them.
+`ViewBuilder` takes snapshots and says which pieces hold what; `memstore.engine.reading` reads them, through
+`memstore.engine.piece_reader`.
 """
 
 from __future__ import annotations
 
+import bisect
 import logging
 import os
 from dataclasses import dataclass
@@ -16,12 +18,11 @@ from dataclasses import dataclass
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.piece import Piece, SlicePiece
+from memstore.engine.piece_reader import PieceReader
 from memstore.errors import CorruptionError
-from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
-from memstore.fs.verified import read_verified
 from memstore.manifest.cache import ManifestCache
-from memstore.manifest.reader import BlockRef, Manifest
+from memstore.manifest.index import SETTLED, FrameRef, Manifest
 from memstore.timestamps import day_text
 from memstore.wal.reader import LaneReader, LaneSlices
 
@@ -55,13 +56,18 @@ class ViewBuilder:
     """Takes snapshots of agents. Thread-safe."""
 
     def __init__(
-        self, storage: Storage, *, catalog: Catalog, lanes: LaneSet, manifests: ManifestCache, handles: ReadHandles
+        self, storage: Storage, *, catalog: Catalog, lanes: LaneSet, manifests: ManifestCache, pieces: PieceReader
     ) -> None:
         self._storage = storage
         self._catalog = catalog
         self._lanes = lanes
         self._manifests = manifests
-        self._handles = handles
+        self._pieces = pieces
+
+    @property
+    def reader(self) -> PieceReader:
+        """Reads the pieces of its snapshots."""
+        return self._pieces
 
     def manifest(self, agent: str) -> Manifest | None:
         """The agent's MANIFEST as it stands now, or None where it has none yet."""
@@ -101,7 +107,7 @@ class ViewBuilder:
             )
         slices: dict[str, list[SlicePiece]] = {}
         damage: list[CorruptionError] = list(self._lanes.unreadable)
-        version: list[object] = [None if manifest is None else (manifest.identity, manifest.end)]
+        version: list[object] = [None if manifest is None else (manifest.header, manifest.identity, manifest.end)]
         for lane, held in found:
             if not held.slices and not held.damaged:
                 continue
@@ -151,15 +157,15 @@ class ViewBuilder:
         if until_us <= since_us:
             return []
         low, high = day_text(since_us), day_text(until_us - 1)
-        days = set(snapshot.slices)
-        if snapshot.manifest is not None:
-            days.update(snapshot.manifest.days)
-        return sorted(day for day in days if low <= day <= high)
+        merged = () if snapshot.manifest is None else snapshot.manifest.sorted_days
+        days = merged[bisect.bisect_left(merged, low) : bisect.bisect_right(merged, high)]
+        added = {day for day in snapshot.slices if low <= day <= high}.difference(days)
+        return sorted([*days, *added]) if added else list(days)
 
     def pieces(self, snapshot: Snapshot, day: str, since_us: int, until_us: int) -> list[Piece]:
         """Every piece of a day that may hold a line of ``[since_us, until_us)``, in no order.
 
-        No piece spans two days.
+        A frame may hold lines of other days too; it is a piece of each of them.
         """
         pieces: list[Piece] = [p for p in snapshot.slices.get(day, ()) if p.t_min < until_us and p.t_max >= since_us]
         manifest = snapshot.manifest
@@ -171,38 +177,11 @@ class ViewBuilder:
         pieces.extend(
             ref
             for ref in manifest.days.get(day, ())
-            if ref.t_min < until_us and ref.t_max >= since_us and ref.merge not in left_out
+            if ref.t_min < until_us
+            and ref.t_max >= since_us
+            and (not left_out or isinstance(ref, FrameRef) or ref.merge not in left_out)
         )
         return pieces
-
-    def read(self, manifest: Manifest | None, piece: Piece) -> bytes:
-        """A piece's bytes, verified.
-
-        Args:
-            manifest: the one that a block comes from.
-            piece: which.
-
-        Raises:
-            CorruptionError: they are not what was written.
-            FileNotFoundError: the file has moved.
-        """
-        if isinstance(piece, SlicePiece):
-            file = piece.file
-        else:
-            assert manifest is not None
-            file = self._handles.get(f"{manifest.directory}/{piece.file}")
-        return read_verified(
-            file, offset_bytes=piece.offset, length_bytes=piece.length, xxh3=piece.xxh3, records=piece.records
-        )
-
-    def reads_anew(self, manifest: Manifest, piece: BlockRef) -> bool:
-        """Whether a block that did not verify does now, read from the file that has its name now."""
-        self._handles.drop(f"{manifest.directory}/{piece.file}")
-        try:
-            self.read(manifest, piece)
-        except (CorruptionError, FileNotFoundError):
-            return False
-        return True
 
     def forget_lanes(self) -> None:
         """Read all lanes from their start at the next look."""
@@ -218,4 +197,4 @@ def _is_merged(manifest: Manifest | None, token: str, distrusted: frozenset[str]
     if manifest is None:
         return False
     index = manifest.merged.get(token)
-    return index is not None and manifest.merges[index].id not in distrusted
+    return index is not None and (index == SETTLED or manifest.merges[index].id not in distrusted)

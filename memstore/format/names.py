@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 STORE_FILE = "STORE.json"
 MANIFEST = "MANIFEST"
@@ -16,8 +17,12 @@ SEAL_MARK = "SEAL"
 INCOMING_DIRECTORY = ".incoming"
 TRASH_DIRECTORY = ".trash"
 
+Tier = Literal["hot", "warm", "cold"]
+
 _LANE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{32})\.(?:lane|kept)")
 _DAY_FILE = re.compile(r"(\d{8})\.(\d+)\.jsonl")
+_WARM_FILE = re.compile(r"(\d{8})-(\d{8})\.(\d+)\.jsonl\.zst")
+_COLD_FILE = re.compile(r"(\d{6})\.(\d+)\.jsonl\.zst")
 
 
 def shard_name(index: int) -> str:
@@ -51,6 +56,43 @@ def parse_day_file_name(name: str) -> tuple[str, int] | None:
     """``(day, version)`` of a day file's name, or None for any other name."""
     match = _DAY_FILE.fullmatch(name)
     return None if match is None else (match[1], int(match[2]))
+
+
+def warm_file_name(first_day: str, last_day: str, version: int) -> str:
+    """``20250106-20250108.4.jsonl.zst``; one day is written ``20250106-20250106``."""
+    return f"{first_day}-{last_day}.{version}.jsonl.zst"
+
+
+def cold_file_name(month: str, version: int) -> str:
+    """``202411.2.jsonl.zst``."""
+    return f"{month}.{version}.jsonl.zst"
+
+
+def parse_warm_file_name(name: str) -> tuple[str, str, int] | None:
+    """``(first day, last day, version)`` of a warm file's name, or None for any other name."""
+    match = _WARM_FILE.fullmatch(name)
+    return None if match is None else (match[1], match[2], int(match[3]))
+
+
+def parse_cold_file_name(name: str) -> tuple[str, int] | None:
+    """``(month, version)`` of a cold file's name, or None for any other name."""
+    match = _COLD_FILE.fullmatch(name)
+    return None if match is None else (match[1], int(match[2]))
+
+
+def tier_of(name: str) -> Tier | None:
+    """The tier of an agent's file, which its name says, or None for any other name."""
+    if parse_day_file_name(name) is not None:
+        return "hot"
+    if parse_warm_file_name(name) is not None:
+        return "warm"
+    return None if parse_cold_file_name(name) is None else "cold"
+
+
+def file_version(name: str) -> int | None:
+    """The version in the name of a day file, warm file or cold file, or None for any other name."""
+    parsed = parse_day_file_name(name) or parse_warm_file_name(name) or parse_cold_file_name(name)
+    return None if parsed is None else parsed[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +129,46 @@ class StorePaths:
     def shards(self) -> str:
         """Where shards lie that have no volume of their own."""
         return os.path.join(self.root, "memory", "shards")
+
+    @property
+    def archive(self) -> str:
+        """Where cold files lie, a directory for each agent, unless STORE.json names another volume."""
+        return os.path.join(self.root, "memory", "archive")
+
+    @property
+    def forgotten(self) -> str:
+        """Append-only: every act that made records disappear. Its size tells readers that their caches are stale."""
+        return os.path.join(self.root, "FORGOTTEN")
+
+    @property
+    def holds(self) -> str:
+        """Legal holds; replaced atomically."""
+        return os.path.join(self.root, "HOLDS.json")
+
+    @property
+    def lifecycle_state(self) -> str:
+        """When maintenance last ran, by which clock; replaced atomically."""
+        return os.path.join(self.root, "LIFECYCLE.json")
+
+    @property
+    def schedule(self) -> str:
+        """When each job of the scheduler last ran; replaced atomically; lost without harm."""
+        return os.path.join(self.root, "SCHEDULE.json")
+
+    @property
+    def runtime(self) -> str:
+        """What running processes say about themselves."""
+        return os.path.join(self.root, "logs", "runtime")
+
+    @property
+    def heartbeat(self) -> str:
+        """The daemon's sign of life; there while it runs."""
+        return os.path.join(self.runtime, "heartbeat.json")
+
+    @property
+    def reads(self) -> str:
+        """When files were last read, a file for each agent; lost without harm."""
+        return os.path.join(self.root, "reads")
 
     @property
     def recovery_log(self) -> str:

@@ -40,6 +40,7 @@ class StoreFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         shards: every shard there is.
         placement: where agents belong.
         previous: where they belonged before; there only while agents are being moved.
+        archive: where cold files lie (absolute), or None below the root. Set once, before the first cold file.
     """
 
     version: int = FORMAT_VERSION
@@ -50,6 +51,7 @@ class StoreFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shards: list[ShardEntry]
     placement: Placement
     previous: Placement | None = None
+    archive: str | None = None
 
 
 class _StoreLine(msgspec.Struct):

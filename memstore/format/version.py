@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memstore.errors import VersionError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """What this memstore writes. Only ever goes up."""
 
 

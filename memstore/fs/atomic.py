@@ -52,6 +52,19 @@ def make_directories(storage: Storage, path: str) -> None:
     storage.sync_directory(parent)
 
 
+def make_durable_directories(storage: Storage, path: str) -> None:
+    """`make_directories`, whoever was stopped at it before.
+
+    A directory that is there may have been made by somebody who died, or met an error, before its name was synced.
+    Those above it had been synced by then.
+    """
+    there = path
+    while storage.identify(there) is None:
+        there = os.path.dirname(there)
+    storage.sync_directory(os.path.dirname(there))
+    make_directories(storage, path)
+
+
 def try_unlink(storage: Storage, path: str) -> bool:
     """Remove a file if it is there; whether it was."""
     try:

@@ -109,7 +109,14 @@ class LocalFile:
         """See `StorageFile.identity`."""
         with _translated("stat", self.path):
             status = os.fstat(self._fd)
-        return FileIdentity(status.st_dev, status.st_ino, status.st_size)
+        return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+
+    def size_bytes(self) -> int:
+        """See `StorageFile.size_bytes`. Seeking costs a quarter of ``fstat``; nothing here uses the position."""
+        try:
+            return os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise storage_error("seek", self.path, error) from error
 
     def sync_data(self) -> None:
         """See `StorageFile.sync_data`."""
@@ -217,7 +224,11 @@ class LocalStorage:
             return None
         except OSError as error:
             raise storage_error("stat", path, error) from error
-        return FileIdentity(status.st_dev, status.st_ino, status.st_size)
+        return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+
+    def exists(self, path: str) -> bool:
+        """See `Storage.exists`."""
+        return os.access(path, os.F_OK)
 
     def list_directory(self, path: str) -> list[DirectoryEntry]:
         """See `Storage.list_directory`."""

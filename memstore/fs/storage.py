@@ -10,17 +10,23 @@ signal, not a fault), `StorageFullError` for no space, `StorageError` for every 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What tells one state of a file from another without reading it; times are never used."""
+    """What tells one state of a file from another without reading it.
+
+    ``changed_ns`` is when the file was last written, linked or renamed. It takes no part in comparisons, because it is
+    no proof of anything but this: where a file has taken the place of another and got its inode and its size, it
+    differs.
+    """
 
     device: int
     inode: int
     size_bytes: int
+    changed_ns: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,10 @@ class StorageFile(Protocol):
 
     def identity(self) -> FileIdentity:
         """Device, inode and size of the open file."""
+        ...
+
+    def size_bytes(self) -> int:
+        """How long the open file is now; the cheapest of all questions, for what is asked at every read."""
         ...
 
     def sync_data(self) -> None:
@@ -100,6 +110,10 @@ class Storage(Protocol):
 
     def identify(self, path: str) -> FileIdentity | None:
         """Identity of what stands at a path, or None."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether something stands at a path that this process can see; cheaper than `identify` where nothing does."""
         ...
 
     def list_directory(self, path: str) -> list[DirectoryEntry]:

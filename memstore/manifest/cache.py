@@ -5,18 +5,29 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from memstore.format.names import MANIFEST
 from memstore.fs.storage import Storage
-from memstore.manifest.reader import Manifest, load_manifest
+from memstore.manifest.index import Manifest
+from memstore.manifest.reader import load_manifest
 from memstore.manifest.torn import TornTail, torn_tail
 
 
 class ManifestCache:
-    """By agent directory, least recently used first out. Thread-safe."""
+    """By agent directory, least recently used first out. Thread-safe.
 
-    def __init__(self, storage: Storage, *, bytes_max: int) -> None:
+    Args:
+        storage: where they lie.
+        bytes_max: budget.
+        on_change: told what a MANIFEST said before and what it says now, None where it is gone.
+    """
+
+    def __init__(
+        self, storage: Storage, *, bytes_max: int, on_change: Callable[[Manifest, Manifest | None], None] | None = None
+    ) -> None:
         self._storage = storage
+        self._on_change = on_change
         self._bytes_max = bytes_max
         self._entries: OrderedDict[str, tuple[Manifest, int]] = OrderedDict()
         self._bytes = 0
@@ -34,6 +45,8 @@ class ManifestCache:
             if identity is not None and known.stands_at(identity):
                 return known
         manifest = load_manifest(self._storage, directory, known)
+        if known is not None and manifest is not known and self._on_change is not None:
+            self._on_change(known, manifest)
         with self._lock:
             self._forget(directory)
             if manifest is not None:

@@ -15,9 +15,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from memstore.errors import CorruptionError
-from memstore.format.names import MANIFEST, parse_day_file_name
+from memstore.format.names import MANIFEST, parse_day_file_name, parse_warm_file_name
 from memstore.fs.storage import Storage
-from memstore.manifest.reader import Manifest
+from memstore.manifest.index import Manifest
 
 _TOKEN = re.compile(rb'"([0-9a-f]{32})"')
 
@@ -32,6 +32,8 @@ class TornTail:
         length: how long it is.
         lanes: tokens of lanes that can be read in it.
         surplus: by day file name, the committed length and the bytes behind it.
+        missing: files that the whole lines say are there and that are not: a move took their place, and its line was
+            what stands here.
     """
 
     path: str
@@ -39,6 +41,7 @@ class TornTail:
     length: int
     lanes: frozenset[str]
     surplus: Mapping[str, tuple[int, int]]
+    missing: frozenset[str] = frozenset()
 
     def damage(self, *, lanes: AbstractSet[str], waiting_bytes: Mapping[str, int]) -> CorruptionError | None:
         """The damage that it is, or None where a merge that was cut off explains it.
@@ -47,7 +50,7 @@ class TornTail:
             lanes: tokens of the lanes there are.
             waiting_bytes: by UTC day, what they hold of the agent that is not merged.
         """
-        unexplained = not self.lanes <= lanes
+        unexplained = bool(self.missing) or not self.lanes <= lanes
         for name, (_, behind) in self.surplus.items():
             unexplained |= behind > waiting_bytes.get(name.partition(".")[0], 0)
         if not unexplained:
@@ -56,7 +59,7 @@ class TornTail:
             self.path,
             offset_bytes=self.offset,
             length_bytes=self.length,
-            reason="its last line does not verify and the lanes it merged are gone"
+            reason="its last line does not verify, and the lanes it merged or the files it moved are gone"
             if self.length
             else "it is missing or empty, and day files stand beside it",
         )
@@ -79,9 +82,10 @@ def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornT
     except FileNotFoundError:  # there is none yet, or it was moved to another shard meanwhile
         return None
     surplus: dict[str, tuple[int, int]] = {}
+    dropped = frozenset[str]() if known is None else known.dropped.keys()
     for entry in entries:
         identity = storage.identify(os.path.join(directory, entry.name))
-        if identity is None or parse_day_file_name(entry.name) is None:
+        if identity is None or parse_day_file_name(entry.name) is None or entry.name in dropped:
             continue
         committed = 0 if known is None else known.day_files.get(entry.name, 0)
         if identity.size_bytes > committed:
@@ -89,7 +93,15 @@ def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornT
     if not tail and not (known is None and surplus):
         return None
     tokens = frozenset(token.decode() for token in _TOKEN.findall(tail))
-    return TornTail(path, end, len(tail), tokens, surplus)
+    return TornTail(path, end, len(tail), tokens, surplus, _missing(known, {entry.name for entry in entries}))
+
+
+def _missing(known: Manifest | None, there: set[str]) -> frozenset[str]:
+    """Files of the agent's directory that count and are not there."""
+    if known is None:
+        return frozenset()
+    warm = {name for name in known.packed if parse_warm_file_name(name) is not None}
+    return frozenset((known.day_files.keys() | warm) - there)
 
 
 def _read_from(storage: Storage, path: str, offset: int) -> bytes:

@@ -13,7 +13,7 @@ from memstore.errors import CorruptionError, StorageError
 from memstore.format.manifest import encode_manifest_header
 from memstore.format.names import MANIFEST
 from memstore.fs.storage import Storage, StorageFile
-from memstore.manifest.reader import Manifest
+from memstore.manifest.index import Manifest
 
 
 class ManifestWriter:

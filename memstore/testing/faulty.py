@@ -152,6 +152,10 @@ class FaultyStorage:
         self._pass("identify", path)
         return self._inner.identify(path)
 
+    def exists(self, path: str) -> bool:
+        self._pass("exists", path)
+        return self._inner.exists(path)
+
     def list_directory(self, path: str) -> list[DirectoryEntry]:
         self._pass("list_directory", path)
         return self._inner.list_directory(path)
@@ -229,6 +233,10 @@ class FaultyFile:
     def identity(self) -> FileIdentity:
         self._pass("identity")
         return self._inner.identity()
+
+    def size_bytes(self) -> int:
+        self._pass("size_bytes")
+        return self._inner.size_bytes()
 
     def sync_data(self) -> None:
         self._pass("sync_data")

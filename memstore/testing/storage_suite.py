@@ -32,6 +32,22 @@ class StorageSuite:
         assert file.read(6, 5) == b"WORLD"
         assert file.identity().size_bytes == 11
 
+    def test_the_size_and_the_existence_of_a_file_are_those_of_now(self, storage: Storage, root: str) -> None:
+        path = os.path.join(root, "a")
+        assert not storage.exists(path)
+        assert not storage.exists(os.path.join(path, "b"))
+        writer = storage.create(path)
+        reader = storage.open_read(path)
+        assert storage.exists(path)
+        assert reader.size_bytes() == 0
+        writer.write(b"x" * 10, 0)
+        assert (reader.size_bytes(), writer.size_bytes()) == (10, 10)
+        writer.truncate(4)
+        assert reader.size_bytes() == 4
+        assert reader.read(0, 100) == b"x" * 4
+        storage.unlink(path)
+        assert not storage.exists(path)
+
     def test_a_read_is_short_only_at_the_end(self, storage: Storage, root: str) -> None:
         file = storage.create(os.path.join(root, "a"))
         file.write(b"x" * 300_000, 0)

@@ -20,6 +20,7 @@ TABLE = {
     errors.WriterBrokenError("x"): 11,
     errors.ReadOnlyError("x"): 12,
     errors.StoreClosedError("x"): 12,
+    errors.HeldError("x"): 13,
     PermissionError(13, "x"): 6,
     BrokenPipeError(): 141,
     KeyboardInterrupt(): 130,

@@ -126,13 +126,13 @@ def test_lines_can_be_imported_from_a_pipe_with_a_name(memstore, filled, tmp_pat
 
 def test_settings_without_effect_are_summed_up_in_one_line(memstore, root, tmp_path):
     file = tmp_path / "platform.json"
-    lifecycle = {"hot_storage_days": 8, "compression_enabled": True}
-    file.write_text(json.dumps({"memory_system": {"storage": {"lifecycle": lifecycle}}, "database": {"url": "x"}}))
+    monitoring = {"metrics_retention_days": 8, "health_check_interval_seconds": 5}
+    file.write_text(json.dumps({"memory_system": {"monitoring": monitoring}, "database": {"url": "x"}}))
     result = memstore("--config", str(file), "append", "--agent", "bot", "--input", "x")
     assert result.code == 0
     (line,) = result.err.splitlines()
     assert line.startswith("memstore: 3 settings have no effect yet")
-    for key in ("storage.lifecycle.hot_storage_days", "storage.lifecycle.compression_enabled", "database"):
+    for key in ("monitoring.metrics_retention_days", "monitoring.health_check_interval_seconds", "database"):
         assert key in line
     told = memstore("config", "show", "--config", str(file), with_root=False)
     assert len(told.err.splitlines()) == 3

@@ -78,7 +78,7 @@ def test_ctrl_c_exits_with_130_and_keeps_what_was_acknowledged(root):
 def test_starting_imports_nothing_heavy():
     code = (
         "import sys; from memstore.cli.main import main; main(['--help']);"
-        "sys.exit(bool({'rich', 'shtab', 'yaml', 'multiprocessing'} & sys.modules.keys()))"
+        "sys.exit(bool({'rich', 'shtab', 'yaml', 'multiprocessing', 'apscheduler'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == 0

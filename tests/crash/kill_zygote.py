@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 
 from support import TINY
 
@@ -58,7 +59,10 @@ def merge(root: str, seed: int, acks: int) -> None:
             store.drain(timeout_s=0.02)
 
 
-def main() -> None:
+ROLES = {"writer": write, "merger": merge}
+
+
+def main(roles: Mapping[str, Callable[[str, int, int], None]] = ROLES) -> None:
     """Serve until standard input ends."""
     acks = int(sys.argv[1])
     for command in sys.stdin:
@@ -71,7 +75,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                {"writer": write, "merger": merge}[role](root, int(seed), acks)
+                roles[role](root, int(seed), acks)
             except BaseException:  # noqa: BLE001 - the parent is told by the exit code
                 traceback.print_exc()
             finally:

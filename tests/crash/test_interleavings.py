@@ -16,6 +16,7 @@ from memstore import CorruptionError, MemStore, StorageError, StorageFullError
 from memstore.engine import maintenance as maintenance_module
 from memstore.engine import rebalance
 from memstore.engine.batch import LoopTicket, ThreadTicket, settle_tickets
+from memstore.engine.piece_reader import PieceReader
 from memstore.engine.view import ViewBuilder
 from memstore.filters import build_filter
 from memstore.fs.local import LocalStorage
@@ -77,10 +78,10 @@ def test_answer_that_began_before_an_append_is_not_remembered_as_one_from_after_
     engine = make_engine(root)
     put(engine, "bot", "old")
     engine.drain(timeout_s=1)
-    read = ViewBuilder.read
+    read = PieceReader.data
     calls = 0
 
-    def vanish_once(self: ViewBuilder, *arguments: Any) -> bytes:
+    def vanish_once(self: PieceReader, *arguments: Any) -> bytes:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -89,7 +90,7 @@ def test_answer_that_began_before_an_append_is_not_remembered_as_one_from_after_
         return read(self, *arguments)
 
     put(engine, "bot", "new")
-    monkeypatch.setattr(ViewBuilder, "read", vanish_once)
+    monkeypatch.setattr(PieceReader, "data", vanish_once)
     assert contents(engine)[-2:] == ["new", "old"]
     assert contents(engine) == ["newest", "new", "old"]
     engine.close()

@@ -29,12 +29,12 @@ START_WAIT_S = 30.0
 class Zygote:
     """The forking helper, its children, and what they have told so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: str = "kill_zygote.py") -> None:
         self._acks, write_end = os.pipe()
         os.set_blocking(self._acks, False)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(HERE), *sys.path])}
         self._process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "kill_zygote.py"), str(write_end)],
+            [sys.executable, os.path.join(HERE, script), str(write_end)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[write_end],
@@ -44,6 +44,7 @@ class Zygote:
         os.close(write_end)
         self._rest = b""
         self.acked: dict[str, list[str]] = defaultdict(list)
+        self.told: dict[str, set[str]] = defaultdict(set)
 
     def _ask(self, command: str) -> int:
         assert self._process.stdin is not None
@@ -67,8 +68,10 @@ class Zygote:
         *lines, self._rest = data.split(b"\n")
         for line in lines:
             word, agent, memory_id = line.decode().split(" ")
-            assert word == "ack"
-            self.acked[agent].append(memory_id)
+            if word == "ack":
+                self.acked[agent].append(memory_id)
+            else:
+                self.told[word].add(memory_id)
         return bool(lines)
 
     def close(self) -> None:

@@ -124,7 +124,7 @@ def test_a_manifest_without_a_first_line_is_damaged(directory):
 def test_newer_versions_and_unknown_kinds_are_refused(directory):
     path = os.path.join(directory, "MANIFEST")
     with open(path, "wb") as file:
-        file.write(encode_checked("manifest", {"version": 2, "agent": "bot", "at": 0}))
+        file.write(encode_checked("manifest", {"version": 3, "agent": "bot", "at": 0}))
     with pytest.raises(VersionError):
         load_manifest(STORAGE, directory)
     os.unlink(path)

@@ -229,7 +229,7 @@ def test_a_lane_whose_first_line_is_damaged_names_its_place(lane):
 def test_a_lane_of_a_newer_version_is_refused(paths):
     path = os.path.join(paths.lanes, f"{1:08x}-{'0' * 32}.lane")
     STORAGE.create(path).write(
-        encode_checked("lane", {"version": 2, "store": "x", "writer": 1, "at": 0, "durability": "fsync"}), 0
+        encode_checked("lane", {"version": 3, "store": "x", "writer": 1, "at": 0, "durability": "fsync"}), 0
     )
     with pytest.raises(VersionError):
         LaneReader(STORAGE.open_read(path), "0" * 32)

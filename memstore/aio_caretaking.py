@@ -1,0 +1,101 @@
+"""What operators ask of a store, awaitable. A part of `AsyncMemStore`; arguments and errors: `memstore.caretaking`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+from memstore.caretaking import Progress
+from memstore.filters import TimeArgument, TypeArgument
+from memstore.format.holds_file import Hold
+from memstore.lifecycle.action import Action
+from memstore.lifecycle.forget import ForgetReport, UndeleteReport
+from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
+from memstore.lifecycle.receipt import Receipt
+from memstore.store import MemStore
+
+T = TypeVar("T")
+
+
+class AsyncCaretaking:
+    """The part of `AsyncMemStore` that looks after what is stored; each call runs in a thread."""
+
+    _store: MemStore
+    _call: Callable[..., Awaitable[Any]]
+
+    async def plan(self, now: TimeArgument | None = None) -> list[Action]:
+        """See `MemStore.plan`."""
+        found: list[Action] = await self._call(self._store.plan, now)
+        return found
+
+    async def maintain(
+        self,
+        now: TimeArgument | None = None,
+        *,
+        time_limit_s: float | None = None,
+        trust_clock: bool = False,
+        progress: Progress | None = None,
+        parts: Iterable[Part] = ALL_PARTS,
+    ) -> MaintainReport:
+        """See `MemStore.maintain`; ``progress`` is called from another thread."""
+        report: MaintainReport = await self._call(
+            lambda: self._store.maintain(
+                now, time_limit_s=time_limit_s, trust_clock=trust_clock, progress=progress, parts=parts
+            )
+        )
+        return report
+
+    async def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
+        """See `MemStore.forget`."""
+        report: ForgetReport = await self._call(self._store.forget, memory_ids)
+        return report
+
+    async def undelete(self, *, agent: str | None = None, ids: str | Iterable[str] | None = None) -> UndeleteReport:
+        """See `MemStore.undelete`."""
+        report: UndeleteReport = await self._call(lambda: self._store.undelete(agent=agent, ids=ids))
+        return report
+
+    async def erase(
+        self,
+        *,
+        agent: str | None = None,
+        ids: str | Iterable[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Receipt:
+        """See `MemStore.erase`; ``progress`` is called from another thread."""
+        receipt: Receipt = await self._call(lambda: self._store.erase(agent=agent, ids=ids, progress=progress))
+        return receipt
+
+    async def add_hold(
+        self,
+        name: str,
+        *,
+        agent: str | None = None,
+        ids: Iterable[str] | None = None,
+        memory_type: TypeArgument | None = None,
+        since: TimeArgument | None = None,
+        until: TimeArgument | None = None,
+        reason: str = "",
+    ) -> Hold:
+        """See `MemStore.add_hold`."""
+        hold: Hold = await self._call(
+            lambda: self._store.add_hold(
+                name, agent=agent, ids=ids, memory_type=memory_type, since=since, until=until, reason=reason
+            )
+        )
+        return hold
+
+    async def remove_hold(self, name: str) -> Hold:
+        """See `MemStore.remove_hold`."""
+        hold: Hold = await self._call(self._store.remove_hold, name)
+        return hold
+
+    async def holds(self) -> list[Hold]:
+        """See `MemStore.holds`."""
+        found: list[Hold] = await self._call(self._store.holds)
+        return found
+
+    async def tiers(self) -> dict[str, Any]:
+        """See `MemStore.tiers`."""
+        found: dict[str, Any] = await self._call(self._store.tiers)
+        return found

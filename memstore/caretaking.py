@@ -1,0 +1,192 @@
+"""What operators ask of a store: tiers, retention, holds, forgetting, erasing. A part of `MemStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from memstore.engine.engine import Engine
+from memstore.errors import UsageError
+from memstore.filters import TimeArgument, TypeArgument
+from memstore.format.holds_file import Hold
+from memstore.ids import check_agent_id
+from memstore.lifecycle.action import Action
+from memstore.lifecycle.forget import ForgetReport, UndeleteReport
+from memstore.lifecycle.lifecycle import Lifecycle
+from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
+from memstore.lifecycle.receipt import Receipt
+from memstore.lifecycle.tiers import tier_figures
+from memstore.record import MemoryType
+from memstore.timestamps import YEAR_10000_US, parse_time
+
+Progress = Callable[[int, int], None]
+
+
+class Caretaking:
+    """The part of `MemStore` that looks after what is stored. Thread-safe."""
+
+    _engine: Engine
+    _lifecycle: Lifecycle
+
+    def plan(self, now: TimeArgument | None = None) -> list[Action]:
+        """What `maintain` would do, without doing anything: merges aside, a list of actions that say it in words.
+
+        Args:
+            now: the moment to plan for, now unless given.
+
+        Raises:
+            UsageError: the moment has passed.
+            CorruptionError: HOLDS.json is damaged, so that nobody can tell what may be removed.
+        """
+        self._engine.check_open()
+        return self._lifecycle.manager.plan(self._time(now))
+
+    def maintain(
+        self,
+        now: TimeArgument | None = None,
+        *,
+        time_limit_s: float | None = None,
+        trust_clock: bool = False,
+        progress: Progress | None = None,
+        parts: Iterable[Part] = ALL_PARTS,
+    ) -> MaintainReport:
+        """Merge, pack, fold late records in, remove what retention says, clean up. Reads and writes go on meanwhile.
+
+        Can be stopped anywhere and called again; several processes may call it, and one of them does the work.
+
+        Args:
+            now: the moment to act for, now unless given. For more than a day ahead of the clock nothing is removed by
+                age.
+            time_limit_s: begin nothing after so many seconds; the next call goes on.
+            trust_clock: remove by age even though the clock has jumped, or for a moment ahead of it.
+            progress: told how many actions are done, and how many there are.
+            parts: of ``tiers``, ``retention`` and ``growth``, what to look after; all of them unless given.
+
+        Raises:
+            UsageError: the moment has passed.
+            CorruptionError: HOLDS.json is damaged.
+        """
+        self._engine.check_writable()
+        return self._lifecycle.manager.maintain(
+            self._time(now),
+            time_limit_s=time_limit_s,
+            trust_clock=trust_clock,
+            progress=progress,
+            parts=frozenset(parts),
+        )
+
+    def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
+        """Hide records at once, from every process; they are gone for good when their file is next rewritten.
+
+        Until then `undelete` brings them back. A record that was imported and forgotten is not imported again.
+
+        Raises:
+            UsageError: one is no id of this form.
+            HeldError: a legal hold covers one of them; nothing was hidden.
+        """
+        self._engine.check_writable()
+        return self._lifecycle.forgetter.forget(memory_ids)
+
+    def undelete(self, *, agent: str | None = None, ids: str | Iterable[str] | None = None) -> UndeleteReport:
+        """Bring back what was forgotten or expired, of one agent or by id, while it is still there.
+
+        What retention took gets a hold, so that it is not taken again at the next run.
+
+        Raises:
+            UsageError: neither or both are given.
+            NotFoundError: the agent has nothing that could be brought back.
+        """
+        self._engine.check_writable()
+        if (agent is None) == (ids is None):
+            raise UsageError("give an agent, or ids")
+        if agent is not None:
+            return self._lifecycle.forgetter.undelete_agent(check_agent_id(agent))
+        return self._lifecycle.forgetter.undelete_ids(ids or ())
+
+    def erase(
+        self,
+        *,
+        agent: str | None = None,
+        ids: str | Iterable[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Receipt:
+        """Remove an agent, or single records, from every file of the store, now, and prove it by a scan of all of them.
+
+        Cannot be undone. Backups are outside of it.
+
+        Returns:
+            What was removed, where, how it was proved, and what is still pending and why.
+
+        Raises:
+            UsageError: neither or both are given, or one is no id of this form.
+            NotFoundError: there is no such agent.
+            HeldError: a legal hold covers one of the records; nothing was changed.
+        """
+        self._engine.check_writable()
+        if (agent is None) == (ids is None):
+            raise UsageError("give an agent, or ids")
+        if agent is not None:
+            return self._lifecycle.eraser.erase_agent(check_agent_id(agent), progress)
+        return self._lifecycle.eraser.erase_ids([ids] if isinstance(ids, str) else list(ids or ()), progress)
+
+    def add_hold(
+        self,
+        name: str,
+        *,
+        agent: str | None = None,
+        ids: Iterable[str] | None = None,
+        memory_type: TypeArgument | None = None,
+        since: TimeArgument | None = None,
+        until: TimeArgument | None = None,
+        reason: str = "",
+    ) -> Hold:
+        """Forbid to remove records, by retention, forgetting or erasing, until the hold is removed.
+
+        Args:
+            name: unique in the store.
+            agent: an agent id or a pattern; every agent unless given.
+            ids: these records only.
+            memory_type: records of this type, or of one of these.
+            since: records from this time on.
+            until: records before this time.
+            reason: for people.
+
+        Raises:
+            UsageError: the name is taken, or the hold could cover nothing.
+        """
+        self._engine.check_writable()
+        types = [memory_type] if isinstance(memory_type, str) else list(memory_type or ())
+        return self._lifecycle.holds.add(
+            Hold(
+                name=name,
+                at=self._engine.clock.now_us(),
+                agent=agent,
+                ids=tuple(ids or ()),
+                memory_types=tuple(str(MemoryType(each)) if each in tuple(MemoryType) else str(each) for each in types),
+                since_us=self._time(since) or 0,
+                until_us=YEAR_10000_US if until is None else self._time(until) or 0,
+                reason=reason,
+            )
+        )
+
+    def remove_hold(self, name: str) -> Hold:
+        """Remove a hold; what it covered may be removed again.
+
+        Raises:
+            NotFoundError: there is no hold of this name.
+        """
+        self._engine.check_writable()
+        return self._lifecycle.holds.remove(name)
+
+    def holds(self) -> list[Hold]:
+        """The legal holds, oldest first."""
+        self._engine.check_open()
+        return list(self._lifecycle.holds.load())
+
+    def tiers(self) -> dict[str, Any]:
+        """Files, records and bytes by tier and agent; see `memstore.lifecycle.tiers.tier_figures`."""
+        self._engine.check_open()
+        return tier_figures(self._engine)
+
+    def _time(self, value: TimeArgument | None) -> int | None:
+        return None if value is None else parse_time(value, now_us=self._engine.clock.now_us())

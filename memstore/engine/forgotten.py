@@ -1,0 +1,101 @@
+"""The store's FORGOTTEN file: written by whoever makes records disappear, watched by whoever caches them.
+
+The note is written after the records are hidden and before the caller hears of it: from then on every process that asks
+finds the file longer, and its cached lines stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from memstore.errors import StorageError
+from memstore.format.forgotten import (
+    Erased,
+    Erasure,
+    ForgottenLine,
+    ForgottenRecords,
+    decode_forgotten,
+    encode_forgotten,
+)
+from memstore.format.names import StorePaths
+from memstore.fs.lock import locked
+from memstore.fs.storage import Storage, StorageFile
+
+
+class Forgotten:
+    """Thread-safe."""
+
+    def __init__(self, storage: Storage, paths: StorePaths) -> None:
+        self._storage = storage
+        self._path = paths.forgotten
+        self._root = paths.root
+        self._lock = paths.lock("forgotten")
+        self._file: StorageFile | None = None
+
+    def epoch(self) -> int:
+        """A number that grows whenever records disappear or come back, in whatever process.
+
+        Asked at every read: so the file, which is never replaced, is kept open once it is there.
+        """
+        file = self._file
+        if file is None:
+            if not self._storage.exists(self._path):
+                return 0
+            file = self._file = self._storage.open_read(self._path)
+        return file.size_bytes()
+
+    def close(self) -> None:
+        """Let go of the file; the next `epoch` opens it again."""
+        self._file = None
+
+    def stir(self) -> None:
+        """Make every cached line stale, before records are hidden.
+
+        The note that says what was done comes behind it, and may fail, or its writer be killed before it.
+
+        Raises:
+            StorageError: the disk refused; nothing may be hidden now.
+        """
+        with locked(self._storage, self._lock):
+            file = self._storage.open_write(self._path)
+            try:
+                file.write(b"\n", file.identity().size_bytes)
+            finally:
+                file.close()
+
+    def note(self, entry: ForgottenRecords | Erasure | Erased) -> None:
+        """Append an entry, durably.
+
+        Raises:
+            StorageError: it may not be on disk.
+        """
+        with locked(self._storage, self._lock):
+            file = self._storage.open_write(self._path)
+            try:
+                end = file.identity().size_bytes
+                line = encode_forgotten(entry)
+                if end and file.read(end - 1, 1) != b"\n":
+                    line = b"\n" + line  # behind a torn line, which stays: sizes only ever grow
+                try:
+                    file.write(line, end)
+                except StorageError:
+                    file.truncate(end)
+                    raise
+                file.sync_data()
+            finally:
+                file.close()
+            self._storage.sync_directory(self._root)  # it may be new, made by somebody who only stirred
+
+    def entries(self) -> Iterator[ForgottenLine]:
+        """Every entry that verifies, oldest first."""
+        if self._storage.identify(self._path) is None:
+            return
+        file = self._storage.open_read(self._path)
+        try:
+            data = file.read(0, file.identity().size_bytes)
+        finally:
+            file.close()
+        for line in data.split(b"\n"):
+            entry = decode_forgotten(line)
+            if entry is not None:
+                yield entry

@@ -1,0 +1,51 @@
+"""The lifecycle of one open store, put together: what the face calls."""
+
+from __future__ import annotations
+
+from memstore.cache.lru import LruCache
+from memstore.engine.engine import Engine
+from memstore.engine.piece_reader import PieceReader
+from memstore.fs.handles import ReadHandles
+from memstore.lifecycle.commit import Committer
+from memstore.lifecycle.erase import Eraser
+from memstore.lifecycle.forget import Forgetter
+from memstore.lifecycle.holds import HoldsFile
+from memstore.lifecycle.manager import Manager
+from memstore.lifecycle.survey import Survey
+from memstore.lifecycle.worker import Worker, worker_packer
+
+_OPEN_FILES_MAX = 64
+_FRAME_CACHE_BYTES = 8 * 1024 * 1024
+"""What a move keeps unpacked: enough to find the originals of repeats; it reads everything else once."""
+
+
+class Lifecycle:
+    """Thread-safe; one per open store.
+
+    Attributes:
+        manager: plans and maintains.
+        forgetter: forgets and brings back.
+        eraser: erases.
+        holds: legal holds.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        # A cache and handles of its own: a move goes through gigabytes once, and must not push out what agents read.
+        reader = PieceReader(
+            engine.storage,
+            catalog=engine.catalog,
+            handles=ReadHandles(engine.storage, files_max=_OPEN_FILES_MAX),
+            frames=LruCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=3600),
+        )
+        self.holds = HoldsFile(engine.storage, engine.paths)
+        committer = Committer(engine)
+        packer = worker_packer(engine, reader)
+        self.forgetter = Forgetter(engine, committer=committer, packer=packer, holds=self.holds)
+        self.eraser = Eraser(engine, committer=committer, packer=packer, holds=self.holds)
+        self.manager = Manager(
+            engine,
+            worker=Worker(engine, committer=committer, packer=packer, holds=self.holds),
+            survey=Survey(engine),
+            holds=self.holds,
+            resume_erasures=self.eraser.resume,
+        )

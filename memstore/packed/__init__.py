@@ -1,0 +1,1 @@
+"""Packed files, warm and cold: zstd frames of whole lines, and a seek table behind them."""
