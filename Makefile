@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak clean
+.PHONY: help setup demo other-readers test lint format bench soak clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,10 +20,16 @@ $(STAMP): pyproject.toml
 
 setup: $(STAMP)  ## make .venv and install memstore and its tools into it
 
-demo: $(STAMP)  ## several processes write 50,000 realistic memories, which are read back and summed up
+demo: $(STAMP)  ## several processes write 50,000 realistic memories, which are packed into three tiers, read back and summed up
 	@$(BIN)/memstore demo
 
-test: $(STAMP)  ## every test
+# What people read the files with; the tests that need them skip, with the reason, where they cannot be had.
+other-readers:
+	@command -v zstdcat >/dev/null && command -v jq >/dev/null || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -qq zstd jq >/dev/null 2>&1; } || \
+	echo "zstdcat or jq is missing and cannot be installed: the tests that need them are skipped"
+
+test: $(STAMP) other-readers  ## every test
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy strict, and the floors
@@ -40,8 +46,9 @@ bench: $(STAMP)  ## measure against a floor and the peers
 	@$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m pytest benchmarks
 
-soak: $(STAMP)  ## the crash tests for long: KILL_ROUNDS=5000 make soak
-	KILL_ROUNDS=$${KILL_ROUNDS:-2000} $(BIN)/python -m pytest tests/crash tests/property -p no:randomly
+soak: $(STAMP)  ## the crash tests for long: KILL_ROUNDS=5000 POWER_CUT_ROUNDS=50 YEAR_ROUNDS=20 make soak
+	KILL_ROUNDS=$${KILL_ROUNDS:-2000} POWER_CUT_ROUNDS=$${POWER_CUT_ROUNDS:-20} YEAR_ROUNDS=$${YEAR_ROUNDS:-10} \
+	$(BIN)/python -m pytest tests/crash tests/property tests/lifecycle/test_simulated_year.py -p no:randomly
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache build dist

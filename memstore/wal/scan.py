@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memstore.format.checked import verified_body
-from memstore.format.lane import COMMIT_START, FOOTER_START, SEAL_START, Commit, Slice, decode_commit
+from memstore.format.lane import COMMIT_START, FOOTER_START, SEAL_START, Commit, Slice, decode_commit, decode_slice
 from memstore.fs.storage import StorageFile
 
 _WINDOW_BYTES = 64 * 1024
@@ -115,9 +115,33 @@ def scan_lane(file: StorageFile, *, start: int, size: int) -> Iterator[ScannedCo
         if behind is None:
             yield ScannedEnd(position, LaneEnd.TORN)
             return
+        if _is_rest_of_footer(window, behind, size, position):
+            yield ScannedEnd(position, LaneEnd.FOOTER)
+            return
         yield ScannedDamage(position, behind - position)
         position = behind
     yield ScannedEnd(position, LaneEnd.CLEAN)
+
+
+def _is_rest_of_footer(window: LineWindow, behind: int, size: int, position: int) -> bool:
+    """Whether what verifies behind ``position`` is a footer whose own beginning is lost, and no commit is.
+
+    A power cut while a lane is sealed may keep any part of the footer. Commits that are damaged are cited by it: then a
+    line of it names a slice at or behind ``position``.
+    """
+    offset = behind
+    while offset < size:
+        line = window.line_at(offset)
+        if line is None:
+            break
+        if verified_body(line) is not None:
+            if not line.startswith((FOOTER_START, SEAL_START)):
+                return False
+            item = decode_slice(line)
+            if item is not None and item.offset >= position:
+                return False
+        offset += len(line) + 1
+    return True
 
 
 def _next_commit(file: StorageFile, window: LineWindow, start: int, size: int) -> int | None:
