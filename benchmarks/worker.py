@@ -1,4 +1,4 @@
-"""What a benchmark runs in processes of its own: ``python -m benchmarks.worker {fill,open} ...``.
+"""What a benchmark runs in processes of its own: ``python -m benchmarks.worker {fill,open,tier} ...``.
 
 A worker says ``ready`` when it has made its records and opened the store, begins when it gets a line, and ends with one
 JSON object; the times in it are of the clock that all processes of a machine share.
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from time import monotonic, perf_counter
 from typing import IO, Any
 
+from benchmarks.tiers import tier_all
 from benchmarks.workloads import SEED, batches, memories
 from memstore import MemStore
 
@@ -143,6 +144,23 @@ def _open(options: argparse.Namespace) -> dict[str, Any]:
     return {"open_ms": opened_ms, "first_recent_ms": recent_ms, "found": len(found)}
 
 
+def _tier(options: argparse.Namespace) -> dict[str, Any]:
+    _wait_for_start()
+    spent, report = tier_all(options.root, options.tier)
+    return {
+        "wall_s": spent.wall_s,
+        "cpu_s": spent.cpu_s,
+        "actions": len(report.done),
+        "peak_kib": _own_peak_kib(),
+    }
+
+
+def _own_peak_kib() -> int:
+    """Peak resident memory since this program began: ``ru_maxrss`` counts what the parent had when it forked."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+
 def _wait_for_start() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -166,6 +184,10 @@ def main() -> None:
     opening.add_argument("--agent", required=True)
     opening.add_argument("--read-only", action="store_true")
     opening.set_defaults(run=_open)
+    tiering = commands.add_parser("tier")
+    tiering.add_argument("root")
+    tiering.add_argument("tier", choices=["warm", "cold"])
+    tiering.set_defaults(run=_tier)
     options = parser.parse_args()
     print(json.dumps(options.run(options)))
 
