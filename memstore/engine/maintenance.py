@@ -65,7 +65,7 @@ class _Waiting:
     open: list[str]
     bytes: int
     agents: int
-    oldest_us: int
+    age_us: int
 
 
 class Maintenance:
@@ -226,8 +226,8 @@ class Maintenance:
     def _waiting(self) -> _Waiting:
         sealed: dict[str, Seal] = {}
         still_open: list[str] = []
-        total = agents = 0
-        oldest_us = self._clock.now_us()
+        total = agents = age_us = 0
+        now_us = self._clock.now_us()
         names = {e.name for e in self._storage.list_directory(self._paths.lanes) if e.name.endswith(LANE_SUFFIX)}
         for gone in self._seals.keys() - names:
             self._seals.pop(gone, None)
@@ -241,8 +241,9 @@ class Maintenance:
             sealed[name] = seal
             total += size
             agents = max(agents, seal.agents)
-            oldest_us = min(oldest_us, seal.at)
-        return _Waiting(sealed, still_open, total, agents, oldest_us)
+            # One that is far ahead was sealed by a clock that has been set back since: nobody knows how old it is.
+            age_us = max(age_us, abs(now_us - seal.at))
+        return _Waiting(sealed, still_open, total, agents, age_us)
 
     def _look_at(self, name: str) -> tuple[Seal, int] | None:
         """A lane's seal and size; a lane whose writer is dead is sealed here."""
@@ -287,7 +288,7 @@ class Maintenance:
             waiting.bytes >= settings.bytes_per_agent * max(waiting.agents, 1)
             or waiting.bytes >= settings.waiting_bytes
             or len(waiting.sealed) >= settings.lanes_max
-            or self._clock.now_us() - waiting.oldest_us >= settings.age_s * 1_000_000
+            or waiting.age_us >= settings.age_s * 1_000_000
         )
 
     def merge_due(self) -> MergeReport | None:

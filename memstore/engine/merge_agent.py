@@ -165,11 +165,12 @@ class AgentMerge:
                     blocks += append_parts(file, offset=offset, parts=parts, prefix_bytes=job.prefix_bytes)
                     offset += sum(len(part.data) for part in parts)
             chunks.append((name, committed, blocks))
-        cited = sorted({self._lanes[index].token for _, index in items})
+        cited = [self._lanes[index] for index in {index for _, index in items}]
         line = encode_merge(
             merge_id=secrets.token_hex(8),
-            at=self._clock.now_us(),
-            lanes=cited,
+            # Periods are counted from here too. By a clock that was set back meanwhile they would end too soon.
+            at=max([self._clock.now_us(), *(lane.seal.at for lane in cited)]),
+            lanes=sorted(lane.token for lane in cited),
             chunks=chunks,
             run_bytes=self._run_bytes_max,
         )

@@ -143,7 +143,8 @@ def _write_footer(file: StorageFile, commits: list[ScannedCommit], damaged: list
         first, last = damaged[DAMAGED_RANGES_MAX - 1], damaged[-1]
         damaged = [*damaged[: DAMAGED_RANGES_MAX - 1], (first[0], last[0] + last[1] - first[0])]
     seal = Seal(
-        at=at_us,
+        # Not before what is in it, should the clock have been set back since: a merge takes its time from here.
+        at=max([at_us, *(scanned.commit.at for scanned in commits)]),
         footer=footer,
         commits=len(commits),
         records=sum(item.records for item in slices),

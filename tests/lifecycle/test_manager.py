@@ -146,6 +146,21 @@ def test_a_clock_that_jumped_is_not_trusted_until_a_day_went_by_or_somebody_vouc
     assert_holds(store, {**expected, "a": {}})
 
 
+def test_a_merge_by_a_clock_that_was_set_back_does_not_shorten_a_period(
+    open_store: Callable[..., MemStore], clock: ManualClock
+) -> None:
+    store = open_store(**EXPIRING)
+    expected = remember(store, records(-50, -45))
+    clock.step(-30 * DAY_S)
+    assert store.drain().pending == []
+    clock.step(30 * DAY_S)
+    for days in (1, 8, 2):
+        assert_holds(store, expected, told="ten days have not passed since they came")
+        clock.advance(days * DAY_S)
+        store.maintain(trust_clock=True)
+    assert_holds(store, {**expected, "a": {}})
+
+
 def test_a_time_limit_ends_a_run_between_actions_and_the_next_goes_on(
     open_store: Callable[..., MemStore], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

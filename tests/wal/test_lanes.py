@@ -162,6 +162,12 @@ def test_sealing_twice_changes_nothing(paths, lane):
     assert lane.file.identity().size_bytes == size
 
 
+@pytest.mark.parametrize(("now", "sealed"), [(T0 + 5, T0 + 5), (T0 - 86_400_000_000, T0)])
+def test_a_seal_is_never_dated_before_what_is_in_its_lane(paths, lane, now, sealed):
+    lane.append(*payload(("a", [1])))
+    assert seal_lane(STORAGE, paths, lane.file, at_us=now, own=True).seal.at == sealed
+
+
 def test_a_torn_footer_is_written_again(paths, lane):
     lane.append(*payload(*((f"a{n}", [n]) for n in range(50))))
     seal(paths, lane)
