@@ -234,6 +234,9 @@ class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Seconds between runs of retention. A day: periods are counted in days."""
     scrub_s: Duration = 604_800
     """Seconds between runs that read everything to find damage. A week: found while backups still have it."""
+    scrub_bytes_per_s: SizeOrNone = 32 * MIB
+    """Bytes that such a run reads a second; 0: as fast as it can. 32 MiB: a fraction of what a disk gives, and a
+    terabyte takes nine hours."""
     heartbeat_s: Duration = 10
     """Seconds between heartbeats of the daemon. 10: a watchdog notices within half a minute."""
     analytics_s: Duration = 86_400

@@ -23,10 +23,11 @@ from memstore.engine.maintenance import DrainReport
 from memstore.errors import ConfigError, UsageError
 from memstore.fs.local import LocalStorage
 from memstore.ids import check_agent_id
-from memstore.lifecycle.jobs import LifecycleJobs
+from memstore.lifecycle.jobs import LifecycleJobs, Scrub
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.scheduler import LifecycleScheduler
+from memstore.lifecycle.scrub import Scrubber
 from memstore.record import MemoryRecord, decode_record
 from memstore.writing import StartedAppend, append_batch, append_one, check_import, record_fields, start_append
 
@@ -286,7 +287,11 @@ class MemStore(Caretaking):
 
 
 def lifecycle_jobs(
-    store: MemStore, *, retention: bool = True, analytics: Callable[[MemStore], object] | None = None
+    store: MemStore,
+    *,
+    retention: bool = True,
+    analytics: Callable[[MemStore], object] | None = None,
+    scrub: Scrub | None = None,
 ) -> LifecycleJobs:
     """What a scheduler runs for a store.
 
@@ -294,6 +299,7 @@ def lifecycle_jobs(
         store: open for writing.
         retention: whether this process removes what is due by age.
         analytics: called with the store at its interval.
+        scrub: takes the place of the scrub that the lifecycle has.
     """
     engine, manager = store._engine, store._lifecycle.manager  # noqa: SLF001 - its own module
     upkeep: frozenset[Part] = ALL_PARTS - {"retention"}
@@ -303,6 +309,7 @@ def lifecycle_jobs(
         tier=functools.partial(manager.maintain, parts=upkeep),
         retention=functools.partial(manager.maintain, parts=frozenset({"retention"})) if retention else None,
         analytics=None if analytics is None else lambda _stop: _discard(analytics(store)),
+        scrub=Scrubber(engine).scrub if scrub is None else scrub,
     )
 
 

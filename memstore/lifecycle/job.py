@@ -23,12 +23,14 @@ class Job:
         every_s: seconds from the beginning of a run to that of the next.
         work: what is done.
         alone: whether it waits for other such jobs of this process: one at a time bounds memory and disk traffic.
+        costly: whether it takes hours, so that who runs every job once does it only when its interval has passed.
     """
 
     name: str
     every_s: float
     work: Work
     alone: bool = False
+    costly: bool = False
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What the scheduler runs: merge, tier, retention, and the hooks of others.
+"""What the scheduler runs: merge, tier, retention, scrub, and the hook of others.
 
 Whatever happens is logged as an event with fields (``extra={"event": ..., "fields": ...}``), which a daemon prints as
 JSON, and counted.
@@ -19,6 +19,7 @@ from memstore.errors import MemstoreError, StorageError
 from memstore.lifecycle.action import Action
 from memstore.lifecycle.job import Job, Work
 from memstore.lifecycle.manager import MaintainReport
+from memstore.lifecycle.scrub import ScrubReport
 from memstore.lifecycle.worker import ActionResult
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ class Maintain(Protocol):
         ...
 
 
+Scrub = Callable[[threading.Event], ScrubReport]
+"""`Scrubber.scrub`, or what somebody has in its place: read all there is until the event is set."""
+
+
 @dataclass(slots=True)
 class Counters:
     """What the jobs of this process have done."""
@@ -43,6 +48,8 @@ class Counters:
     actions_failed: int = 0
     records_moved: int = 0
     bytes_freed: int = 0
+    bytes_scrubbed: int = 0
+    damage_found: int = 0
 
 
 class LifecycleJobs:
@@ -54,7 +61,7 @@ class LifecycleJobs:
         tier: performs what is due but retention.
         retention: performs what retention asks for; None leaves it to another process.
         analytics: is called at its interval, where it is given.
-        scrub: likewise.
+        scrub: reads everything to find damage, where it is given. Slowly, so that the others do not wait for it.
     """
 
     def __init__(
@@ -65,7 +72,7 @@ class LifecycleJobs:
         tier: Maintain,
         retention: Maintain | None = None,
         analytics: Work | None = None,
-        scrub: Work | None = None,
+        scrub: Scrub | None = None,
     ) -> None:
         self.counters = Counters()
         self._scheduling = scheduling
@@ -84,9 +91,11 @@ class LifecycleJobs:
             ("tier", every.tier_s, self._work_of(self._tier), True),
             ("retention", every.retention_s, self._work_of(self._retention), True),
             ("analytics", every.analytics_s, self._analytics, True),
-            ("scrub", every.scrub_s, self._scrub, True),
         )
-        return [Job(name, every_s, work, alone=alone) for name, every_s, work, alone in planned if work is not None]
+        made = [Job(name, every_s, work, alone=alone) for name, every_s, work, alone in planned if work is not None]
+        if self._scrub is not None:
+            made.append(Job("scrub", every.scrub_s, functools.partial(self._run_scrub, self._scrub), costly=True))
+        return made
 
     def figures(self) -> dict[str, int]:
         """The counters by name."""
@@ -100,6 +109,25 @@ class LifecycleJobs:
         self.counters.records_merged += report.records
         fields = {"lanes": len(report.lanes), "records": report.records}
         _tell("merge", f"Merged {len(report.lanes)} lanes.", fields)
+
+    def _run_scrub(self, scrub: Scrub, stop: threading.Event) -> None:
+        """Scrub until all was read or it is to stop.
+
+        Raises:
+            StorageError: there is damage; each piece of it has been logged.
+        """
+        report = scrub(stop)
+        self.counters.bytes_scrubbed += report.bytes
+        self.counters.damage_found += report.damage
+        fields = {
+            "files": report.files,
+            "bytes": report.bytes,
+            "damage": report.damage,
+            "finished": report.finished,
+        }
+        _tell("scrub", f"Read {report.files} files again.", fields)
+        if report.errors:
+            raise report.errors[0]
 
     def _work_of(self, maintain: Maintain | None) -> Work | None:
         return None if maintain is None else functools.partial(self._run_maintain, maintain)

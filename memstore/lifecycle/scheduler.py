@@ -118,9 +118,11 @@ class LifecycleScheduler:
                 thread.join()
 
     def run_all(self) -> None:
-        """Run every job once, here and now, in the order in which they were given."""
-        for course in self._courses.values():
-            if not self._stop.is_set():
+        """Run every job once, here and now, in the order in which they were given; costly ones only if they are due."""
+        last = self._schedule.read()
+        for name, course in self._courses.items():
+            is_due = self._waits_s(course.job, last.get(name)) is None
+            if not self._stop.is_set() and (is_due or not course.job.costly):
                 self._run(course)
 
     # -- what it tells
@@ -145,22 +147,25 @@ class LifecycleScheduler:
 
     def _first_delays_s(self) -> dict[str, float]:
         """Seconds from now to each job's first run."""
-        now_us = self._clock.now_us()
         last = self._schedule.read()
         delays: dict[str, float] = {}
         missed = 0
         for name, course in self._courses.items():
-            every_s, last_us = course.job.every_s, last.get(name)
-            course.last_us = last_us
-            if last_us is not None and every_s >= REMEMBERED_FROM_S:
-                # A time in the future is a clock that was set back since: no reason to wait longer than ever.
-                since_s = max((now_us - last_us) / MICROSECONDS_PER_SECOND, 0.0)
-                if since_s < every_s:
-                    delays[name] = every_s - since_s
-                    continue
-            delays[name] = min(missed * STAGGER_S, every_s)
-            missed += 1
+            course.last_us = last.get(name)
+            waits_s = self._waits_s(course.job, course.last_us)
+            if waits_s is None:
+                waits_s = min(missed * STAGGER_S, course.job.every_s)
+                missed += 1
+            delays[name] = waits_s
         return delays
+
+    def _waits_s(self, job: Job, last_us: int | None) -> float | None:
+        """Seconds until a job is due; None where it is, or where it runs so often that nobody asks."""
+        if last_us is None or job.every_s < REMEMBERED_FROM_S:
+            return None
+        # A time in the future is a clock that was set back since: no reason to wait longer than ever.
+        since_s = max((self._clock.now_us() - last_us) / MICROSECONDS_PER_SECOND, 0.0)
+        return job.every_s - since_s if since_s < job.every_s else None
 
     def _wall_ahead_us(self) -> int:
         return self._clock.now_us() - int(self._clock.monotonic_s() * MICROSECONDS_PER_SECOND)

@@ -175,7 +175,7 @@ def test_a_daemon_packs_what_is_due_tells_it_and_stops_cleanly_when_asked(aged, 
     process = daemon(root)
     state = soon(lambda: heartbeat_of(root))
     assert state["pid"] == process.pid
-    assert {"heartbeat", "merge", "tier", "retention"} == set(state["jobs"])
+    assert {"heartbeat", "merge", "tier", "retention", "scrub"} == set(state["jobs"])
     soon(lambda: heartbeat_of(root)["counters"]["actions_done"])
     assert packed_files(root)
     assert heartbeat_of(root)["time"] > state["time"]
@@ -244,13 +244,36 @@ def test_once_runs_every_job_once(memstore, aged):
     result = memstore("daemon", "--once")
     assert result.code == 0, result.err
     lines = [json.loads(line) for line in result.out.splitlines()]
-    assert [line["event"] for line in lines] == ["started", "action", "stopped"]
+    assert [line["event"] for line in lines] == ["started", "action", "scrub", "stopped"]
+    assert (lines[2]["files"], lines[2]["damage"]) == (2, 0)
     assert (lines[0]["once"], lines[-1]["reason"], lines[-1]["actions_done"]) == (True, "done", 1)
     assert result.err == ""
     assert heartbeat_of(root) is None
     with MemStore(root, read_only=True) as store:
         assert [record.memory_id for record in store.agent("bot").range()] == ids
         assert os.path.exists(StorePaths(root).schedule)
+
+
+def test_once_reads_everything_again_only_when_that_is_due(memstore, aged):
+    events = [[json.loads(line)["event"] for line in memstore("daemon", "--once").out.splitlines()] for _ in range(2)]
+    assert events == [["started", "action", "scrub", "stopped"], ["started", "stopped"]]
+
+
+def test_damage_that_a_scrub_finds_is_told_with_its_place_and_is_the_exit_code(memstore, aged):
+    root, _ = aged
+    memstore("maintain")
+    (path,) = [os.path.join(d, name) for d, _, names in os.walk(root) for name in names if name.endswith(".zst")]
+    with open(path, "r+b") as file:
+        file.seek(40)
+        byte = file.read(1)[0]
+        file.seek(40)
+        file.write(bytes([byte ^ 1]))
+    result = memstore("daemon", "--once")
+    assert result.code == 7
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    (damage,) = [line for line in lines if line["event"] == "damage"]
+    assert (damage["path"], damage["offset_bytes"], damage["records"]) == (path, 0, 10)
+    assert lines[-1]["damage_found"] == 1
 
 
 def test_once_exits_with_the_code_of_what_failed(memstore, aged):
@@ -261,7 +284,7 @@ def test_once_exits_with_the_code_of_what_failed(memstore, aged):
     assert result.code == 7
     lines = [json.loads(line) for line in result.out.splitlines()]
     assert sum("HOLDS.json" in line.get("message", "") for line in lines) == 2, "tier and retention"
-    assert all(line["level"] == "error" for line in lines[1:-1])
+    assert all(line["level"] == "error" or line["event"] == "scrub" for line in lines[1:-1])
     assert lines[-1]["event"] == "stopped"
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from memstore import MemStore
 from memstore.config import SchedulingSettings
-from memstore.errors import StorageError, StorageFullError, UsageError
+from memstore.errors import CorruptionError, StorageError, StorageFullError, UsageError
 from memstore.lifecycle.action import CleanUp, Compact, Pack
 from memstore.lifecycle.jobs import LifecycleJobs
+from memstore.lifecycle.scrub import ScrubReport
 
 PATIENCE_S = 60.0
 FIRST = Compact(agent="bot", manifest_bytes=100)
@@ -90,7 +91,8 @@ def test_only_jobs_that_have_work_are_planned():
     every = jobs(retention=Maintain(), analytics=hook, scrub=hook).jobs(heartbeat=hook)
     assert [job.name for job in every] == ["heartbeat", "merge", "tier", "retention", "analytics", "scrub"]
     assert [job.every_s for job in every] == [10, 60, 3600, 86_400, 86_400, 604_800]
-    assert [job.name for job in every if job.alone] == ["tier", "retention", "analytics", "scrub"]
+    assert [job.name for job in every if job.alone] == ["tier", "retention", "analytics"]
+    assert [job.name for job in every if job.costly] == ["scrub"]
 
 
 def test_each_action_is_told_and_counted_as_it_is_done(events):
@@ -149,6 +151,17 @@ def test_a_merge_is_told_when_there_was_one(events):
     work_of(made, "merge")(threading.Event())
     assert events() == [("merge", {"lanes": 2, "records": 30})]
     assert (made.figures()["lanes_merged"], made.figures()["records_merged"]) == (2, 30)
+
+
+def test_a_scrub_is_told_and_what_it_found_is_the_failure_of_its_job(events):
+    sound = jobs(scrub=lambda _: ScrubReport(files=3, bytes=900, finished=True))
+    work_of(sound, "scrub")(threading.Event())
+    assert events() == [("scrub", {"files": 3, "bytes": 900, "damage": 0, "finished": True})]
+    damage = CorruptionError("x.zst", offset_bytes=7, length_bytes=9, reason="its checksum does not agree")
+    rotten = jobs(scrub=lambda _: ScrubReport(files=1, bytes=20, damage=2, errors=[damage, damage], finished=True))
+    with pytest.raises(CorruptionError, match=r"x\.zst"):
+        work_of(rotten, "scrub")(threading.Event())
+    assert (rotten.figures()["bytes_scrubbed"], rotten.figures()["damage_found"]) == (20, 2)
 
 
 # --- a store that looks after itself --------------------------------------------------------------
