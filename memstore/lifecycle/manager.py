@@ -325,15 +325,23 @@ class _Run:
 
     def _free_bytes(self, action: Action) -> int:
         """Free space where the result goes."""
+        return self._engine.storage.free_bytes(self._goes_to(action))
+
+    def _goes_to(self, action: Action) -> str:
+        """A directory of the file system that the result goes to."""
         storage, state = self._engine.storage, self._engine.catalog.state
         tier = action.tier if isinstance(action, Pack) else tier_of(next(iter(action.touched), ""))
-        if tier == "cold" and storage.identify(state.archive) is not None:
-            return storage.free_bytes(state.archive)
+        if tier == "cold":
+            volume = self._engine.settings.storage.lifecycle.archive_volume
+            # Before the first cold file is made there is no archive yet, only where it will be.
+            for directory in (state.archive, volume if state.store.archive is None else None):
+                if directory and storage.identify(directory) is not None:
+                    return directory
         if action.agent:
             shard = os.path.dirname(state.homes(action.agent)[0])
             if storage.identify(shard) is not None:
-                return storage.free_bytes(shard)
-        return storage.free_bytes(self._engine.paths.root)
+                return shard
+        return self._engine.paths.root
 
     def _give_up_ballast(self, action: Action) -> bool:
         """Make room with the reserve that is kept for this; what the action frees restores it."""
@@ -341,6 +349,9 @@ class _Run:
         ballast = storage.identify(path)
         if ballast is None or action.frees_bytes <= 0:
             return False
+        target = storage.identify(self._goes_to(action))
+        if target is None or target.device != ballast.device:
+            return False  # it would make room where none is needed
         if self._free_bytes(action) + ballast.size_bytes < action.needs_bytes:
             return False
         _log.warning("%s: the disk is nearly full; giving up the ballast to make room", path)

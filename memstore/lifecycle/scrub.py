@@ -82,13 +82,14 @@ class Scrubber:
     def _scrub_agent(self, agent: str, run: _Run) -> None:
         try:
             manifest = self._engine.builder.manifest(agent)
-            error = None if manifest is None else manifest.damage()
         except StorageError as refused:
-            manifest, error = None, refused
-        if error is not None:
-            run.note(error)
+            run.note(refused)
+            return
         if manifest is None:
             return
+        damage = manifest.damage()
+        if damage is not None:
+            run.note(damage)
         for name in (*manifest.day_files, *manifest.packed, *manifest.trash):
             if run.stop.is_set():
                 return
@@ -184,7 +185,7 @@ class _Run:
         self.report.damage += 1
         if len(self.report.errors) < DAMAGE_KEPT_MAX:
             self.report.errors.append(error)
-        fields = {"error": f"{type(error).__name__}: {error}"}
+        fields: dict[str, str | int | None] = {"error": f"{type(error).__name__}: {error}"}
         if isinstance(error, CorruptionError):
             fields |= {
                 "path": error.path,

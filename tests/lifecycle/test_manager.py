@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -271,6 +272,30 @@ def test_short_of_room_what_frees_most_comes_first_and_the_ballast_is_given_up(
     assert [type(error).__name__ for _, error in report.failed] in ([], ["StorageFullError"])
     frees = [result.action.frees_bytes for result in report.done]
     assert frees[0] == max(frees)
+    assert_holds(store, expected)
+
+
+def test_the_ballast_stays_where_the_archive_that_is_full_lies_on_another_volume(
+    open_store: Callable[..., MemStore], storage: FaultyStorage, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    store = open_store(**{"ballast_bytes": 1 << 20, "lifecycle.archive_volume": str(volume)})
+    expected = remember(store, records(-90, -80) + records(-9, -8))
+    identify, free_bytes = storage.identify, storage.free_bytes
+
+    def elsewhere(path: str) -> Any:
+        found = identify(path)
+        return dataclasses.replace(found, device=found.device + 1) if found and path.startswith(str(volume)) else found
+
+    monkeypatch.setattr(storage, "identify", elsewhere)
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 100 if path.startswith(str(volume)) else free_bytes(path))
+    report = store.maintain()
+    assert os.path.getsize(os.path.join(store.root, "ballast")) == 1 << 20
+    skipped = [why for action, why in report.skipped if action.kind == "pack"]
+    assert len(skipped) == len(AGENTS)
+    assert all("100 are free" in why for why in skipped)
+    assert tiers(store).keys() == {"hot", "warm"}
     assert_holds(store, expected)
 
 
