@@ -12,6 +12,8 @@ from memstore.lifecycle.action import Action
 from memstore.lifecycle.forget import ForgetReport, UndeleteReport
 from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
 from memstore.lifecycle.receipt import Receipt
+from memstore.ops.finding import Finding
+from memstore.ops.report import CheckReport
 from memstore.store import MemStore
 
 T = TypeVar("T")
@@ -99,3 +101,16 @@ class AsyncCaretaking:
         """See `MemStore.tiers`."""
         found: dict[str, Any] = await self._call(self._store.tiers)
         return found
+
+    async def check(
+        self,
+        *,
+        full: bool = False,
+        progress: Progress | None = None,
+        on_finding: Callable[[Finding], None] | None = None,
+    ) -> CheckReport:
+        """See `MemStore.check`; ``progress`` and ``on_finding`` are called from another thread."""
+        report: CheckReport = await self._call(
+            lambda: self._store.check(full=full, progress=progress, on_finding=on_finding)
+        )
+        return report

@@ -1,4 +1,4 @@
-"""What operators ask of a store: tiers, retention, holds, forgetting, erasing. A part of `MemStore`."""
+"""What operators ask of a store: tiers, retention, holds, forgetting, erasing, checks. A part of `MemStore`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
 from memstore.lifecycle.receipt import Receipt
 from memstore.lifecycle.tiers import tier_figures
+from memstore.ops.check import check_store
+from memstore.ops.finding import Finding
+from memstore.ops.report import CheckReport
 from memstore.record import MemoryType
 from memstore.timestamps import YEAR_10000_US, parse_time
 
@@ -187,6 +190,29 @@ class Caretaking:
         """Files, records and bytes by tier and agent; see `memstore.lifecycle.tiers.tier_figures`."""
         self._engine.check_open()
         return tier_figures(self._engine)
+
+    def check(
+        self,
+        *,
+        full: bool = False,
+        progress: Progress | None = None,
+        on_finding: Callable[[Finding], None] | None = None,
+    ) -> CheckReport:
+        """Whether the store is as it was written; everything goes on meanwhile, and nothing is changed.
+
+        Args:
+            full: read every byte, parse every record, compare every count; otherwise its structure only.
+            progress: told how much is done, and how much there is: bytes if ``full``, else lanes and agents.
+            on_finding: told of each finding as it is made.
+
+        Raises:
+            StorageError: the root cannot be read. Damage is not raised but reported.
+        """
+        self._engine.check_open()
+        engine = self._engine
+        return check_store(
+            engine.storage, engine.paths, clock=engine.clock, full=full, progress=progress, on_finding=on_finding
+        )
 
     def _time(self, value: TimeArgument | None) -> int | None:
         return None if value is None else parse_time(value, now_us=self._engine.clock.now_us())

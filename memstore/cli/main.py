@@ -18,6 +18,7 @@ from typing import Any
 from memstore.cli import (
     agents,
     append,
+    check,
     completion,
     config,
     daemon,
@@ -45,7 +46,8 @@ from memstore.cli.render import safe_text
 
 _READ_AND_WRITE = (append, get, recent, range, agents, stats, import_, export)
 _LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
-_COMMANDS = (*_READ_AND_WRITE, *_LIFE, config, shards, drain, demo, completion)
+_HEALTH = (check,)
+_COMMANDS = (*_READ_AND_WRITE, *_LIFE, *_HEALTH, config, shards, drain, demo, completion)
 _DESCRIPTION = """\
 The memory engine for AI agents: durable, many-process, plain files.
 

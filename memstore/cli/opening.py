@@ -96,6 +96,18 @@ def notices_summed(args: argparse.Namespace) -> Iterator[None]:
         note(f"{len(collector.messages)} settings have no effect yet (`memstore {command}` says why): {keys}")
 
 
+@contextlib.contextmanager
+def without_log() -> Iterator[None]:
+    """What the engine would log of damage, a check tells in its own words, once."""
+    log = logging.getLogger("memstore")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def note(message: str) -> None:
     """One line for people, on standard error."""
     print(f"memstore: {safe_text(message)}", file=sys.stderr)

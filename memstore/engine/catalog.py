@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -61,13 +61,17 @@ class CatalogState:
 
     def homes(self, agent: str) -> list[str]:
         """Directories where the agent may be: its new place first, then its old one while agents are being moved."""
-        name = agent_directory(agent)
-        places = [self.shard_of(agent)]
-        if self.store.previous is not None:
-            old = _place(self.store.previous, agent)
-            if old != places[0]:
-                places.append(old)
-        return [os.path.join(self.shard_paths[index], name) for index in places]
+        return agent_homes(self.store, self.shard_paths, agent)
+
+
+def agent_homes(store: StoreFile, shard_paths: Mapping[int, str], agent: str) -> list[str]:
+    """Directories where an agent may be: its new place first, then its old one while agents are being moved."""
+    places = [_place(store.placement, agent)]
+    if store.previous is not None:
+        old = _place(store.previous, agent)
+        if old != places[0]:
+            places.append(old)
+    return [os.path.join(shard_paths[index], agent_directory(agent)) for index in places]
 
 
 def check_shard_is_there(storage: Storage, path: str) -> None:

@@ -32,8 +32,7 @@ def encode_checked(kind: str, value: object) -> bytes:
 def verified_body(line: bytes) -> bytes | None:
     """The JSON object without its checksum, or None where the line does not verify. ``line`` has no line break."""
     body = line[:-_TAIL_BYTES]
-    tail = line[-_TAIL_BYTES:]
-    if tail[: len(_INFIX)] != _INFIX or tail[len(_INFIX) : -2] != checksum(body).encode():
+    if line[-_TAIL_BYTES:] != b'%b%b"}' % (_INFIX, checksum(body).encode()):
         return None
     return body + b"}"
 

@@ -1,0 +1,85 @@
+"""``memstore check``: is the store as it was written?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+from memstore.cli.arguments import add_command
+from memstore.cli.exit_codes import OK, exit_code_of
+from memstore.cli.opening import note, root_of, without_log
+from memstore.cli.output import Output
+from memstore.cli.progress import progress_bar
+from memstore.cli.render import print_document, print_rows
+from memstore.clock import WallClock
+from memstore.errors import CorruptionError, StorageError
+from memstore.format.names import StorePaths
+from memstore.fs.local import LocalStorage
+from memstore.ops.check import check_store
+from memstore.ops.finding import Finding
+from memstore.ops.report import CheckReport
+
+COLUMNS = ("severity", "kind", "path", "offset_bytes", "length_bytes", "records", "agent", "reason", "repair")
+_DESCRIPTION = """\
+Look for damage: without --full at the structure (MANIFESTs, names, sizes, lanes, small files), with it at every byte,
+every record, every count. Nothing is changed or locked; writers and maintenance go on meanwhile. Exits with 7 if
+something is damaged, with 6 if something could not be looked at."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(commands, "check", run, "look for damage", description=_DESCRIPTION)
+    parser.add_argument("--full", action="store_true", help="read every byte and every record")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check; the code says what was found."""
+    out = Output.of(args)
+    on_finding = _printer(out) if out.format == "ndjson" else None
+    # Not through MemStore: a store whose STORE.json is damaged cannot be opened, and can be checked.
+    paths = StorePaths(os.path.abspath(root_of(args)))
+    with progress_bar("checking") as progress, without_log():
+        report = check_store(
+            LocalStorage(), paths, clock=WallClock(), full=args.full, progress=progress, on_finding=on_finding
+        )
+    print_report(out, report)
+    return code_of(report)
+
+
+def print_report(out: Output, report: CheckReport) -> None:
+    """The findings, unless they were printed one by one, and the figures."""
+    match out.format:
+        case "json":
+            print_document(out, report.as_dict())
+        case "ndjson":
+            print_document(out, {"event": "summary", **report.summary()})
+        case _:
+            if report.findings or out.format == "csv":
+                print_rows(out, COLUMNS, [finding.as_dict() for finding in report.findings])
+    checked = report.checked
+    what = f"{checked.agents:,} agents, {checked.lanes:,} lanes, {checked.files:,} files, {checked.records:,} records"
+    if report.is_clean:
+        note(f"clean: {what}" + ("" if report.full else " (structure only; --full reads every byte)"))
+        return
+    note(
+        f"{report.damaged:,} damaged place(s), {report.records_affected:,} record(s) known to be affected, "
+        f"{report.unread:,} place(s) that could not be looked at; {what}"
+    )
+    if report.damaged:
+        note("what is intact stays readable")
+
+
+def code_of(report: CheckReport) -> int:
+    """0 for a clean store, else the code of the error that a read would meet."""
+    if report.damaged:
+        return exit_code_of(CorruptionError)
+    return OK if report.is_clean else exit_code_of(StorageError)
+
+
+def _printer(out: Output) -> Callable[[Finding], None]:
+    def show(finding: Finding) -> None:
+        print_document(out, {"event": "finding", **finding.as_dict()})
+
+    return show
