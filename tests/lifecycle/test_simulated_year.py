@@ -1,21 +1,25 @@
-"""A year of a store in a minute: agents write, late records come, disks fill up, clocks jump, and a dict keeps count.
+"""A year of a store in a minute: agents write, late records come, records are forgotten and erased, disks fill up,
+clocks jump, processes are killed behind every action and at any call, and a dict keeps count.
 
-Each day somebody appends and one of two openings maintains; the dict says of each record whether it must be there, must
-be gone, or may be either while its period is ending. ``YEAR_ROUNDS`` runs more years with other seeds, ``YEAR_SCALE``
-more records.
+Each day somebody appends and one of two openings maintains, or a process of its own that does not live to the end of
+it; the dict says of each record whether it must be there, must be gone, or may be either while its period is ending.
+``YEAR_ROUNDS`` runs more years with other seeds, ``YEAR_SCALE`` more records.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import signal
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from lifecycle_support import (
     DAY_S,
-    LIVELY,
     Lines,
     agent_files,
     assert_gone,
@@ -25,38 +29,24 @@ from lifecycle_support import (
     exported,
     failures,
     iso,
+    lines_in,
     lines_of,
     real,
     tiers,
 )
 from support import NO_CACHES, T0_US
+from year_model import BUSY, HELD, MACHINE, QUIET_ONES, SETTINGS, make_record, make_state, period_days
 
-from memstore import MemStore
+from memstore import HeldError, MemStore, NotFoundError
 from memstore.clock import ManualClock
 from memstore.fs.local import LocalStorage
 from memstore.ids import parse_id
 from memstore.lifecycle.action import Withheld
-from memstore.testing.faulty import FaultyStorage
+from memstore.testing.faulty import CHANGING_KINDS, FaultyStorage
 from memstore.timestamps import US_PER_DAY
 
 ROUNDS = int(os.environ.get("YEAR_ROUNDS", "1"))
 SCALE = int(os.environ.get("YEAR_SCALE", "1"))
-BUSY, MACHINE, HELD = "busy", "Machine/7", "held"
-QUIET_ONES = ("quiet-1", "quiet-2", "Über quiet")
-TYPES = ("INTERACTION", "ERROR", "GOAL", "PERFORMANCE")
-RULES: list[dict[str, Any]] = [
-    {"agent": "Machine*", "importance": ["LOW"], "keep_days": 45},
-    {"agent": "busy", "memory_type": "PERFORMANCE", "keep_days": 20},
-    {"memory_type": "ERROR", "importance": ["CRITICAL"], "keep_months": 5},
-    {"memory_type": "GOAL", "keep_forever": True},
-    {"agent": "held", "keep_days": 30},
-]
-SETTINGS = {
-    **LIVELY,
-    "storage.lifecycle.cold_retention_months": 7,
-    "storage.lifecycle.deduplication_enabled": True,
-    "storage.retention.rules": RULES,
-}
 SLACK_DAYS = 20.0
 """A period may end so many days before its record must be gone: late arrivals of the same frame count, too."""
 
@@ -72,21 +62,16 @@ class Known:
     gone: bool = False
     held: bool = False
 
+    erased: bool = False
+    in_doubt: bool = False  # somebody was killed while forgetting or erasing it
+
+    @property
+    def is_there(self) -> bool:
+        return not (self.forgotten or self.gone or self.erased or self.in_doubt)
+
     def period_days(self, agent: str) -> tuple[float, float] | None:
-        """At least and at most how many days it is kept; None: for ever. The rules, written a second time."""
-        own = self.fields.get("metadata", {}).get("retention_days")
-        if own is not None:
-            return own, own
-        kind, importance = self.fields["memory_type"], self.fields["importance"]
-        if agent == MACHINE and importance == "LOW":
-            return 45, 45
-        if agent == BUSY and kind == "PERFORMANCE" and importance != "CRITICAL":
-            return 20, 20
-        if kind == "ERROR" and importance == "CRITICAL":
-            return 5 * 28, 5 * 31
-        if importance == "CRITICAL" or kind == "GOAL":
-            return None
-        return (30, 30) if agent == HELD else (7 * 28, 7 * 31)
+        """At least and at most how many days it is kept; None: for ever."""
+        return period_days(agent, self.fields)
 
 
 @dataclass
@@ -102,6 +87,8 @@ class Year:
     stores: list[MemStore] = field(default_factory=list)
     sources: int = 0
     outage_us: int = 0
+    kills: int = 0
+    boundaries: int = 0
 
     def open(self) -> None:
         self.stores = [
@@ -135,16 +122,7 @@ class Year:
             self.last_arrival[agent, month_of(memory_id)] = now_us
 
     def record(self, agent: str, **fields: Any) -> dict[str, Any]:
-        chance = self.chance
-        made = {
-            "agent_id": agent,
-            "memory_type": chance.choice(TYPES),
-            "importance": chance.choices(("LOW", "MEDIUM", "HIGH", "CRITICAL"), (4, 4, 2, 1))[0],
-            "content": {"n": chance.randrange(10**9), "text": "words and " * chance.randrange(1, 40)},
-        }
-        if chance.random() < 0.05:
-            made["metadata"] = {"retention_days": chance.choice([3, 15, 60, 400])}
-        return {**made, **fields}
+        return make_record(self.chance, agent, **fields)
 
     def write_a_day(self, store: MemStore, day: int) -> None:
         chance = self.chance
@@ -154,14 +132,7 @@ class Year:
                 self.take(store, [self.record(quiet)])
         if chance.random() < 0.4:
             self.take(store, [self.record(HELD, importance="MEDIUM", memory_type="INTERACTION")])
-        state = {"status": "all is well", "disk": "12 %"} if chance.random() < 0.8 else {"status": day}
-        self.take(
-            store,
-            [
-                self.record(MACHINE, memory_type="SYSTEM_STATE", importance=importance, content=state)
-                for importance in ["LOW", "MEDIUM", "MEDIUM"] * SCALE
-            ],
-        )
+        self.take(store, [make_state(chance, day, importance) for importance in ["LOW", "MEDIUM", "MEDIUM"] * SCALE])
         if chance.random() < 0.15:
             self.write_late(store)
 
@@ -179,7 +150,7 @@ class Year:
 
     def forget_some(self, store: MemStore) -> None:
         agent = self.chance.choice([BUSY, MACHINE, *QUIET_ONES])
-        there = [i for i, known in self.known.get(agent, {}).items() if not known.forgotten and not known.gone]
+        there = [i for i, known in self.known.get(agent, {}).items() if known.is_there]
         if not there:
             return
         ids = self.chance.sample(there, min(2, len(there)))
@@ -188,6 +159,86 @@ class Year:
             self.known[agent][memory_id].forgotten = True
         for memory_id in report.unknown:
             assert self.may_be_gone(agent, memory_id), memory_id
+
+    def erase_some(self, store: MemStore) -> None:
+        """A few records of an agent, or all of a quiet one; of what is held, nothing."""
+        agent = self.chance.choice([BUSY, MACHINE, HELD, *QUIET_ONES])
+        records = self.known.get(agent, {})
+        there = [i for i, known in records.items() if known.is_there]
+        if not there:
+            return
+        whole = agent in QUIET_ONES and self.chance.random() < 0.5
+        ids = there if whole else self.chance.sample(there, min(3, len(there)))
+        if agent == HELD and any(known.held for known in records.values()):
+            with pytest.raises(HeldError):
+                store.erase(ids=ids)
+            return
+
+        def erase(by: MemStore) -> None:
+            with contextlib.suppress(NotFoundError):  # all that the agent had has expired since
+                receipt = by.erase(agent=agent) if whole else by.erase(ids=ids)
+                assert receipt.verified, receipt.as_dict()
+
+        was_killed = False
+        if self.chance.random() < 0.5:
+            erase(store)
+        else:
+            was_killed = self.killed(erase, at_call=self.chance.randrange(1, 250))
+        for memory_id in records if whole else ids:
+            if was_killed:
+                records[memory_id].in_doubt |= not (records[memory_id].gone or records[memory_id].forgotten)
+            else:
+                records[memory_id].erased = True
+
+    # -- processes that are killed
+
+    def killed(self, act: Callable[[MemStore], object], *, at_call: int = 0) -> bool:
+        """Let a process of its own do something, and kill it instead of a changing call of its storage.
+
+        Returns:
+            Whether it was killed; otherwise it has done what it should.
+        """
+        told, tells = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self.live_as_a_child(act, at_call, tells)
+        os.close(tells)
+        with open(told, encoding="utf-8") as pipe:
+            complaint = pipe.read()
+        status = os.waitpid(child, 0)[1]
+        assert not complaint, complaint
+        self.kills += os.WIFSIGNALED(status)
+        return os.WIFSIGNALED(status)
+
+    def live_as_a_child(self, act: Callable[[MemStore], object], at_call: int, tells: int) -> None:
+        """Never returns."""
+        calls = 0
+
+        def count(kind: str, _path: str) -> None:
+            nonlocal calls
+            calls += kind in CHANGING_KINDS
+            if calls == at_call:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            store = MemStore(self.root, settings=SETTINGS, durability="os", clock=self.clock)
+            self.storage.before_call = count if at_call else None
+            act(store)
+            self.storage.before_call = None
+            store.close()
+        except BaseException:  # noqa: BLE001 - the parent is told
+            os.write(tells, traceback.format_exc().encode())
+        finally:
+            os._exit(0)
+
+    def settle(self) -> None:
+        """What nobody was told the end of is as it is found, once a run of maintenance has gone on with it."""
+        for agent, records in self.known.items():
+            doubtful = {i: known for i, known in records.items() if known.in_doubt}
+            there = set(self.stores[1].agent(agent).lines()) if doubtful else set()
+            for known in doubtful.values():
+                known.in_doubt = False
+                known.erased = known.line not in there
 
     # -- what must be
 
@@ -214,7 +265,7 @@ class Year:
             there = set(self.stores[1].agent(agent).lines())
             expected[agent] = {}
             for memory_id, known in records.items():
-                if known.forgotten or known.gone:
+                if known.forgotten or known.gone or known.erased:
                     assert known.line not in there, f"{told}: {memory_id} was gone and is back"
                 elif known.line not in there:
                     assert self.may_be_gone(agent, memory_id), f"{told}: {memory_id} is lost: {known}"
@@ -222,7 +273,7 @@ class Year:
                 else:
                     assert not self.must_be_gone(agent, memory_id), f"{told}: {memory_id} outstays its time: {known}"
                     expected[agent][memory_id] = known.line
-                if known.forgotten or known.gone:
+                if known.forgotten or known.gone or known.erased:
                     gone.append(memory_id)
         for number, store in enumerate(self.stores):
             assert_holds(store, expected, told=f"{told}, opening {number}")
@@ -232,6 +283,11 @@ class Year:
 
 def month_of(memory_id: str) -> str:
     return memory_id.rsplit("_", 3)[1][:6]
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 @pytest.fixture
@@ -257,6 +313,8 @@ def live_through(year: Year) -> None:
         year.write_a_day(writer, day)
         if chance.random() < 0.3:
             year.forget_some(chance.choice(year.stores[:2]))
+        if chance.random() < 0.1:
+            year.erase_some(chance.choice(year.stores[:2]))
         if day == 20:
             year.stores[0].add_hold("court", agent=HELD, reason="case 12")
         if day < held_until:
@@ -276,7 +334,10 @@ def live_through(year: Year) -> None:
             report = keeper.maintain(time_limit_s=0)
             assert report.done == []
         else:
+            if chance.random() < 0.5:
+                kill_those_who_keep(year)
             report = keeper.maintain()
+            year.settle()
             assert failures(report) == [], day
             assert report.finished
             left = real(keeper.plan())
@@ -284,11 +345,26 @@ def live_through(year: Year) -> None:
         clock.advance(DAY_S - chance.random() * 3600)
         if day % 30 == 29:
             year.stores[0].maintain()
+            year.settle()
             year.compare(f"day {day}")
             check_disk(year, f"day {day}")
         if day == 180:  # another process takes over
             year.close()
             year.open()
+
+
+def kill_those_who_keep(year: Year) -> None:
+    """One process after the other maintains, and is killed behind its first action or at any call."""
+    at_random = year.chance.random() < 0.3
+
+    def keep(store: MemStore) -> None:
+        store._lifecycle.manager.maintain(on_done=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+
+    if at_random:
+        year.killed(lambda store: store.maintain(), at_call=year.chance.randrange(1, 120))
+    else:
+        while year.killed(keep):
+            year.boundaries += 1
 
 
 def keep_with_a_full_disk(year: Year, keeper: MemStore) -> None:
@@ -332,6 +408,11 @@ def keep_with_a_wrong_clock(year: Year, keeper: MemStore) -> None:
 def check_disk(year: Year, told: str) -> None:
     keeper = year.stores[0]
     assert_no_orphans(keeper, told=told)
+    erased = [i.encode() for records in year.known.values() for i, known in records.items() if known.erased]
+    for directory, _, names in os.walk(year.root):
+        for path in (os.path.join(directory, name) for name in names):
+            data = b"\n".join(lines_in(path)) if path.endswith((".jsonl", ".zst")) else read(path)
+            assert not [i for i in erased if i in data], f"{told}: {path} holds what was erased"
     files = agent_files(year.root)
     assert files["temporary"] == files["other"] == [], told
     hot_days = 7 + 2
@@ -357,6 +438,9 @@ def test_a_year_loses_nothing_keeps_nothing_and_stays_small(tmp_path: Any, stora
     cold = next(each for each in figures["tiers"] if each["tier"] == "cold")
     assert cold["bytes"] < cold["raw_bytes"] / 3
     assert figures["repeats"]["records"] > 100
+    assert year.boundaries > 100
+    assert year.kills > year.boundaries + 20
+    assert sum(known.erased for records in year.known.values() for known in records.values()) > 20
     # A year without writing: all that may go has gone, and what may not has not.
     year.clock.step(0)
     for _ in range(14):
@@ -368,7 +452,7 @@ def test_a_year_loses_nothing_keeps_nothing_and_stays_small(tmp_path: Any, stora
     year.compare("a year later")
     for agent, records in year.known.items():
         for memory_id, known in records.items():
-            if known.period_days(agent) is not None and not known.forgotten:
+            if known.period_days(agent) is not None and not (known.forgotten or known.erased):
                 period = known.period_days(agent)
                 assert known.gone or (period is not None and period[1] > 300), memory_id
     assert agent_files(year.root)["hot"] == []
