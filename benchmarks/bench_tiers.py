@@ -27,6 +27,7 @@ from benchmarks.tiers import (
     hot_lines,
     tier_all,
     zstd_alone,
+    zstd_program,
     zstd_solid_bytes,
 )
 from benchmarks.worker import Worker
@@ -77,7 +78,7 @@ def bench_tier(  # noqa: PLR0917 - fixtures
     tier: PackedTier,
     kind: str,
 ) -> None:
-    """Day files to packed ones, `maintain` from end to end, against zstd alone in one thread; and their sizes."""
+    """Day files to packed ones, `maintain` from end to end, against zstd in memory and as a program; sizes."""
     name = f"tier_{tier}[{kind}]"
     source = _source(kind, scratch, request)
     if isinstance(source, str):
@@ -88,14 +89,15 @@ def bench_tier(  # noqa: PLR0917 - fixtures
     raw = sum(map(len, files))
     ours: dict[str, list[float]] = {"wall": [], "cpu": []}
     alone: dict[str, list[float]] = {"wall": [], "cpu": []}
+    program: list[float] = []
     work = os.path.join(scratch, "work")
 
     def take() -> None:
         spent, _ = zstd_alone(files, tier)
         alone["wall"].append(raw / spent.wall_s / 1e6)
         alone["cpu"].append(raw / spent.cpu_s / 1e6)
-        copied(root, work)
-        spent, _ = tier_all(work, tier)
+        program.append(raw / zstd_program(copied(root, work), tier) / 1e6)
+        spent, _ = tier_all(copied(root, work), tier)
         ours["wall"].append(raw / spent.wall_s / 1e6)
         ours["cpu"].append(raw / spent.cpu_s / 1e6)
 
@@ -110,6 +112,7 @@ def bench_tier(  # noqa: PLR0917 - fixtures
         for who, rates in (("tiering", ours), ("zstd alone", alone))
         for what in ("wall", "cpu")
     ]
+    report.rows.append(Row("zstd --rm of the day files, nothing synced, wall", program, "MB/s"))
     report.rows += [
         Row("packed files", [apparent], "bytes"),
         Row("packed files, as allocated", [allocated], "bytes"),
@@ -120,6 +123,7 @@ def bench_tier(  # noqa: PLR0917 - fixtures
     report.ratios = [
         Ratio("tiering / zstd alone, wall", over(ours["wall"], alone["wall"]), 0.5),
         Ratio("tiering / zstd alone, cpu", over(ours["cpu"], alone["cpu"])),
+        Ratio("tiering / zstd --rm of the day files, wall", over(ours["wall"], program), 0.5),
         Ratio(f"packed / {of_what}", [100 * apparent / size], limit, at_most=True, unit="%"),
         Ratio(f"packed / {of_what}, both as allocated", [100 * allocated / on_disk], limit, at_most=True, unit="%"),
         Ratio(f"solid / {of_what}", [100 * solid / size], unit="%"),

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if found["agents"]:
         print_rich(out, "")
-        columns = ("agent", "records", "hot", "warm", "cold", "trash", "bytes", "raw", "ratio")
+        columns = ("agent", "files", "records", "hot", "warm", "cold", "trash", "bytes", "raw", "ratio")
         print_table(out, columns, [_agent_cells(row) for row in found["agents"]])
     print_rich(out, "", *_sentences(found))
     out.flush()
@@ -64,19 +64,19 @@ def _tier_cells(row: dict[str, Any]) -> list[str]:
         "" if row["records"] is None else f"{row['records']:,}",  # nobody has counted those that wait in lanes
         size(row["bytes"]),
         size(row["raw_bytes"]),
-        ratio(row["bytes"], row["raw_bytes"]),
+        percent(row["ratio"]),
     ]
 
 
 def _agent_cells(row: dict[str, Any]) -> list[str]:
     parts = [size(row[f"{tier}_bytes"]) for tier in ("hot", "warm", "cold", "trash")]
-    whole = [size(row["bytes"]), size(row["raw_bytes"]), ratio(row["bytes"], row["raw_bytes"])]
-    return [row["agent"], f"{row['records']:,}", *parts, *whole]
+    whole = [size(row["bytes"]), size(row["raw_bytes"]), percent(row["ratio"])]
+    return [row["agent"], f"{row['files']:,}", f"{row['records']:,}", *parts, *whole]
 
 
-def ratio(stored_bytes: int, raw_bytes: int) -> str:
+def percent(ratio: float | None) -> str:
     """``3.1 %``, or nothing where there is nothing."""
-    return f"{stored_bytes / raw_bytes * 100:.1f} %" if raw_bytes else ""
+    return "" if ratio is None else f"{ratio * 100:.1f} %"
 
 
 def _sentences(found: dict[str, Any]) -> list[str]:

@@ -30,14 +30,18 @@ class _Sum:
         self.bytes += size
         self.raw_bytes += raw
 
+    @property
+    def ratio(self) -> float | None:
+        """Bytes over raw bytes."""
+        return round(self.bytes / self.raw_bytes, 6) if self.raw_bytes else None
+
     def as_dict(self) -> dict[str, Any]:
-        ratio = self.bytes / self.raw_bytes if self.raw_bytes else None
         return {
             "files": self.files,
             "records": self.records,
             "bytes": self.bytes,
             "raw_bytes": self.raw_bytes,
-            "ratio": None if ratio is None else round(ratio, 6),
+            "ratio": self.ratio,
         }
 
 
@@ -47,10 +51,10 @@ def tier_figures(engine: Engine) -> dict[str, Any]:
     Returns:
         ``tiers``: a dict for each of hot, warm, cold, trash and ``waiting`` (lanes that are not merged):
         ``tier, files, records, bytes, raw_bytes, ratio`` (bytes over raw bytes, None for nothing). ``agents``: for each
-        ``agent, records, bytes, raw_bytes`` and ``hot_bytes, warm_bytes, cold_bytes, trash_bytes``. ``repeats``:
-        ``records`` that are stored as repeats, and ``saved_bytes``, before packing. ``growth``: ``free_bytes,
-        bytes_per_day`` (what arrived in the last days, at the ratio that it will be packed to) and ``days_until_full``,
-        or None where nothing arrived.
+        ``agent, files, records, bytes, raw_bytes, ratio`` and, for each tier, ``TIER_files, TIER_records, TIER_bytes``;
+        bytes and files count the trash, raw bytes and ratio do not. ``repeats``: ``records`` that are stored as
+        repeats, and ``saved_bytes``, before packing. ``growth``: ``free_bytes, bytes_per_day`` (what arrived in the
+        last days, at the ratio that it will be packed to) and ``days_until_full``, or None where nothing arrived.
     """
     sums = {tier: _Sum() for tier in TIERS}
     agents: list[dict[str, Any]] = []
@@ -67,13 +71,17 @@ def tier_figures(engine: Engine) -> dict[str, Any]:
             sums[tier].records += total.records
             sums[tier].bytes += total.bytes
             sums[tier].raw_bytes += total.raw_bytes
-        live = [own[tier] for tier in ("hot", "warm", "cold")]
+        live = _total(own[tier] for tier in ("hot", "warm", "cold"))
         agents.append(
             {
                 "agent": agent,
+                "files": sum(total.files for total in own.values()),
                 "records": manifest.records(),
-                "bytes": sum(total.bytes for total in own.values()),
-                "raw_bytes": sum(total.raw_bytes for total in live),
+                "bytes": live.bytes + own["trash"].bytes,
+                "raw_bytes": live.raw_bytes,
+                "ratio": live.ratio,
+                **{f"{tier}_files": own[tier].files for tier in TIERS},
+                **{f"{tier}_records": own[tier].records for tier in TIERS},
                 **{f"{tier}_bytes": own[tier].bytes for tier in TIERS},
             }
         )

@@ -153,6 +153,11 @@ def test_tiers_are_shown_by_tier_and_agent(memstore, aged):
     assert [by_tier[tier]["records"] for tier in ("hot", "warm", "cold", "trash")] == [3, 20, 20, 0]
     assert by_tier["cold"]["bytes"] < by_tier["cold"]["raw_bytes"] / 4
     assert [row["agent"] for row in found["agents"]] == ["bot_1", "bot_2"]
+    for figure in ("files", "records", "bytes"):
+        for tier in ("hot", "warm", "cold", "trash"):
+            assert sum(row[f"{tier}_{figure}"] for row in found["agents"]) == by_tier[tier][figure]
+        assert sum(row[figure] for row in found["agents"]) == sum(row[figure] for row in found["tiers"][:4])
+    assert all(0 < row["ratio"] < 1 for row in found["agents"])
     assert [row["agent"] for row in document(memstore("tiers", "--agents", "1", "-o", "json"))["agents"]] == ["bot_1"]
     table = memstore("tiers", "-o", "table").out
     assert "warm" in table
