@@ -27,7 +27,8 @@ from memstore.lifecycle.jobs import LifecycleJobs, Scrub
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.scheduler import LifecycleScheduler
-from memstore.lifecycle.scrub import Scrubber
+from memstore.ops.scrub import Scrub as StoreScrub
+from memstore.ops.scrub import scrub_stats
 from memstore.record import MemoryRecord, decode_record
 from memstore.writing import StartedAppend, append_batch, append_one, check_import, record_fields, start_append
 
@@ -203,7 +204,8 @@ class MemStore(Caretaking):
 
         Returns:
             ``root, id, agents, records, bytes_on_disk``, ``ballast_bytes`` (a part of them that is given up when the
-            disk is full), ``shards, epoch, lanes, caches, counters, damage, durability, read_only``.
+            disk is full), ``shards, epoch, lanes, caches, counters, damage, scrub`` (how far the slow check is and what
+            the last one found), ``durability, read_only``.
         """
         self._engine.check_open()
         inventory = self._engine.inventory
@@ -222,6 +224,7 @@ class MemStore(Caretaking):
             "caches": self._engine.reader.cache_stats(),
             "counters": self._engine.metrics.snapshot(),
             "damage": inventory.damage(),
+            "scrub": scrub_stats(self._engine.storage, self._engine.paths),
             "durability": self.settings.storage.durability,
             "read_only": self._engine.read_only,
         }
@@ -299,7 +302,7 @@ def lifecycle_jobs(
         store: open for writing.
         retention: whether this process removes what is due by age.
         analytics: called with the store at its interval.
-        scrub: takes the place of the scrub that the lifecycle has.
+        scrub: takes the place of `memstore.ops.scrub`.
     """
     engine, manager = store._engine, store._lifecycle.manager  # noqa: SLF001 - its own module
     upkeep: frozenset[Part] = ALL_PARTS - {"retention"}
@@ -309,7 +312,7 @@ def lifecycle_jobs(
         tier=functools.partial(manager.maintain, parts=upkeep),
         retention=functools.partial(manager.maintain, parts=frozenset({"retention"})) if retention else None,
         analytics=None if analytics is None else lambda _stop: _discard(analytics(store)),
-        scrub=Scrubber(engine).scrub if scrub is None else scrub,
+        scrub=StoreScrub(engine).run if scrub is None else scrub,
     )
 
 

@@ -156,6 +156,16 @@ class StorePaths:
         return os.path.join(self.root, "SCHEDULE.json")
 
     @property
+    def scrub(self) -> str:
+        """How far the slow check has come, and what the last one found; replaced atomically; lost without harm."""
+        return os.path.join(self.root, "SCRUB.json")
+
+    @property
+    def quarantine(self) -> str:
+        """What a repair has set aside; counts for nothing."""
+        return os.path.join(self.root, "quarantine")
+
+    @property
     def runtime(self) -> str:
         """What running processes say about themselves."""
         return os.path.join(self.root, "logs", "runtime")

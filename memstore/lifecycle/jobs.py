@@ -19,7 +19,7 @@ from memstore.errors import MemstoreError, StorageError
 from memstore.lifecycle.action import Action
 from memstore.lifecycle.job import Job, Work
 from memstore.lifecycle.manager import MaintainReport
-from memstore.lifecycle.scrub import ScrubReport
+from memstore.lifecycle.scrub_report import ScrubReport
 from memstore.lifecycle.worker import ActionResult
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Maintain(Protocol):
 
 
 Scrub = Callable[[threading.Event], ScrubReport]
-"""`Scrubber.scrub`, or what somebody has in its place: read all there is until the event is set."""
+"""`memstore.ops.scrub.Scrub.run`, or what somebody has in its place: read all there is until the event is set."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from memstore.ops.check_packed_file import check_frames, check_seek_table
 from memstore.ops.finding import Finding, Kind, Severity
 from memstore.ops.ids_once import twice
 from memstore.ops.layout import Layout, entries_of
-from memstore.ops.reading_files import FileResult, IdPiece, IdRun, OnBytes
+from memstore.ops.reading_files import FileResult, IdPiece, IdRun, OnBytes, OnFile
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.report import Checked
 from memstore.wal.reader import LaneReader
@@ -65,6 +65,8 @@ class AgentLook:
         *,
         full: bool,
         on_bytes: OnBytes,
+        behind: str = "",
+        on_file: OnFile | None = None,
     ) -> None:
         self._storage = storage
         self._layout = layout
@@ -72,6 +74,8 @@ class AgentLook:
         self._directory = directory
         self._full = full
         self._on_bytes = on_bytes
+        self._behind = behind
+        self._on_file = on_file
         self._handles = ReadHandles(storage, files_max=_HANDLES_MAX)
         self._path = os.path.join(directory, MANIFEST)
         self._readers: list[LaneReader] = []
@@ -81,6 +85,7 @@ class AgentLook:
         self._names: dict[str, set[str]] = {}
         self._result = AgentResult()
         self._runs: list[IdRun] = []
+        self._noted = 0
 
     def take(self) -> AgentResult:
         """Look. Raises: FileNotFoundError: something that was there has gone."""
@@ -104,7 +109,7 @@ class AgentLook:
         if self._manifest is not None:
             self._check_files(self._manifest)
             self._check_other_names(self._manifest)
-            if self._full:
+            if self._full and self._on_file is None:
                 self._check_ids(self._manifest)
         self._result.checked.agents = 1
         self._handles.clear()
@@ -180,10 +185,16 @@ class AgentLook:
 
     def _check_files(self, manifest: Manifest) -> None:
         lines = RecordLines(manifest.agent)
-        for name in manifest.day_files:
-            self._check_day_file(manifest, name, lines)
-        for name in (*manifest.packed, *manifest.trash):
-            self._check_packed_file(manifest, name, lines)
+        self._noted = len(self._result.findings)  # of the MANIFEST: told at the end, and no file is to blame
+        for name in sorted((*manifest.day_files, *manifest.packed, *manifest.trash)):
+            if name <= self._behind:
+                continue
+            if name in manifest.day_files:
+                self._check_day_file(manifest, name, lines)
+            else:
+                self._check_packed_file(manifest, name, lines)
+            if self._on_file is not None:
+                self._on_file(name, len(self._result.findings) == self._noted)
         if not self._full:
             self._result.checked.records += manifest.records() + len(manifest.hidden.ids)
 

@@ -30,7 +30,7 @@ from memstore.ops.check_lane import check_lane
 from memstore.ops.check_small_files import check_small_files
 from memstore.ops.finding import Finding
 from memstore.ops.layout import entries_of, read_layout, size_of
-from memstore.ops.reading_files import FileResult, StoppedError
+from memstore.ops.reading_files import FileResult, OnBytes, StoppedError
 from memstore.ops.report import CheckReport
 
 Progress = Callable[[int, int], None]
@@ -85,14 +85,16 @@ class StoreCheck:
         paths: StorePaths,
         report: CheckReport,
         *,
-        progress: Progress | None,
-        stop: Callable[[], bool] | None,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_read: OnBytes | None = None,
     ) -> None:
         self._storage = storage
         self._paths = paths
         self._report = report
         self._progress = progress
         self._stop = stop
+        self._on_read = on_read
         self._layout = read_layout(storage, paths)
         self._lanes = LaneSet(
             storage,
@@ -109,13 +111,17 @@ class StoreCheck:
         """Look at everything. Raises: StoppedError: it was told to."""
         if self._progress is not None:
             self._total = self._amount()
+        self.look_beside_agents()
+        self._check_agents()
+        self._tell()
+
+    def look_beside_agents(self) -> None:
+        """Look at the small files and the lanes. Raises: StoppedError: it was told to."""
         self._attempt(
             self._paths.root, lambda: check_small_files(self._storage, self._paths, self._layout, on_bytes=self._read)
         )
         self._attempt(self._paths.root, self._check_root_names)
         self._check_lanes()
-        self._check_agents()
-        self._tell()
 
     def _attempt(self, path: str, look: Callable[[], Iterator[Finding]]) -> None:
         """What cannot be read is told, and the rest is looked at all the same."""
@@ -128,6 +134,8 @@ class StoreCheck:
     # -- how far it is
 
     def _read(self, length: int) -> None:
+        if self._on_read is not None:
+            self._on_read(length)
         if self._stop is not None and self._stop():
             raise StoppedError
         if self._report.full:

@@ -18,7 +18,7 @@ from memstore.ids import directory_agent
 from memstore.ops.agent_look import REBUILD, AgentLook, AgentResult
 from memstore.ops.finding import Finding
 from memstore.ops.layout import Layout, entries_of
-from memstore.ops.reading_files import OnBytes
+from memstore.ops.reading_files import OnBytes, OnFile
 
 LOOKS_MAX = 4
 """How often an agent is looked at that changes while something is found in it: each time means a merge or a move."""
@@ -33,26 +33,57 @@ class AgentCheck:
         lanes: every lane there is.
         full: read every byte of their files.
         on_bytes: told of what is read.
+        on_file: see `OnFile`, if ``full``: what is whole is not looked at again where an agent changes meanwhile, and
+            ids are not compared across files.
     """
 
-    def __init__(self, storage: Storage, layout: Layout, lanes: LaneSet, *, full: bool, on_bytes: OnBytes) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        layout: Layout,
+        lanes: LaneSet,
+        *,
+        full: bool,
+        on_bytes: OnBytes,
+        on_file: OnFile | None = None,
+    ) -> None:
         self._storage = storage
         self._layout = layout
         self._lanes = lanes
         self._full = full
         self._on_bytes = on_bytes
+        self._on_file = on_file
 
-    def check(self, directory: str) -> AgentResult:
+    def check(self, directory: str, *, behind: str = "") -> AgentResult:
         """Hold an agent's directory against what its MANIFEST says.
+
+        Args:
+            directory: the agent's.
+            behind: leave out files up to this name.
 
         Raises:
             StorageError: it cannot be listed.
         """
         known: set[Finding] | None = None
+        done = [behind]
+
+        def on_file(name: str, is_whole: bool) -> None:  # noqa: FBT001 - as `OnFile` has it
+            if is_whole:
+                done.append(name)
+            if self._on_file is not None:
+                self._on_file(name, is_whole)
+
         result = AgentResult()
         for _ in range(LOOKS_MAX):
             look = AgentLook(
-                self._storage, self._layout, self._lanes, directory, full=self._full, on_bytes=self._on_bytes
+                self._storage,
+                self._layout,
+                self._lanes,
+                directory,
+                full=self._full,
+                on_bytes=self._on_bytes,
+                behind=done[-1],
+                on_file=None if self._on_file is None else on_file,
             )
             try:
                 result = look.take()

@@ -35,6 +35,7 @@ def check_small_files(storage: Storage, paths: StorePaths, layout: Layout, *, on
     yield from _forgotten(storage, paths, on_bytes)
     yield from _clock_note(storage, paths, on_bytes)
     yield from _notes("schedule", storage, paths.schedule, on_bytes)
+    yield from _notes("schedule", storage, paths.scrub, on_bytes)
     for entry in entries_of(storage, paths.reads):
         if not entry.name.startswith("."):
             yield from _notes("reads", storage, f"{paths.reads}/{entry.name}", on_bytes)

@@ -10,6 +10,9 @@ from memstore.ops.finding import Finding
 OnBytes = Callable[[int], None]
 """Told of every read, before its bytes are judged. May wait (a rate limit), and may raise `StoppedError`."""
 
+OnFile = Callable[[str, bool], None]
+"""Told of each file of an agent that was looked at, in order of names, and whether it and all before it are whole."""
+
 
 class StoppedError(Exception):
     """The check was told to stop: what it has found so far stands."""

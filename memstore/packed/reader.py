@@ -100,24 +100,6 @@ def verify_packed(file: StorageFile, packed: PackedFile, *, prefix_bytes: int, t
     return packed.records
 
 
-def verify_table(file: StorageFile, packed: PackedFile) -> None:
-    """See that a packed file whose frames are whole is as long as it should be, and that its seek table lists them.
-
-    Raises:
-        CorruptionError: it is not, or does not.
-    """
-    size = file.identity().size_bytes
-    if size != packed.size:
-        raise _all_damaged(file, packed, f"it is {size} bytes long, not {packed.size}")
-    entries: list[SeekEntry] = []
-    end = 0
-    for frame in packed.frames:
-        end += frame.length
-        check = content_check(file.read(end - CHECKSUM_BYTES, CHECKSUM_BYTES))
-        entries.append(SeekEntry(frame.length, frame.raw_length, check))
-    _verify_seek_table(file, entries, table_offset=end, size=size)
-
-
 def _tasks(packed: PackedFile) -> list[list[_Place]]:
     """The frames and their places, as many together as a thread is given at once."""
     tasks: list[list[_Place]] = []

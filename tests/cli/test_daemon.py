@@ -283,7 +283,7 @@ def test_once_exits_with_the_code_of_what_failed(memstore, aged):
     result = memstore("daemon", "--once")
     assert result.code == 7
     lines = [json.loads(line) for line in result.out.splitlines()]
-    assert sum("HOLDS.json" in line.get("message", "") for line in lines) == 2, "tier and retention"
+    assert sum("HOLDS.json" in line.get("message", "") for line in lines) == 3, "tier, retention and scrub"
     assert all(line["level"] == "error" or line["event"] == "scrub" for line in lines[1:-1])
     assert lines[-1]["event"] == "stopped"
 

@@ -15,7 +15,7 @@ from memstore.config import SchedulingSettings
 from memstore.errors import CorruptionError, StorageError, StorageFullError, UsageError
 from memstore.lifecycle.action import CleanUp, Compact, Pack
 from memstore.lifecycle.jobs import LifecycleJobs
-from memstore.lifecycle.scrub import ScrubReport
+from memstore.lifecycle.scrub_report import ScrubReport
 
 PATIENCE_S = 60.0
 FIRST = Compact(agent="bot", manifest_bytes=100)

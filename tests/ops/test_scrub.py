@@ -14,9 +14,12 @@ from support import T0_US, flip
 
 from memstore import CorruptionError, MemStore, StorageError
 from memstore.clock import ManualClock
+from memstore.format.scrub_file import ScrubFile
 from memstore.fs.local import LocalStorage
 from memstore.fs.lock import try_lock_file
-from memstore.lifecycle.scrub import Scrubber, ScrubReport
+from memstore.lifecycle.scrub_report import ScrubReport
+from memstore.ops import scrub as scrub_module
+from memstore.ops.scrub import Scrub, read_scrub_file
 from memstore.testing.faulty import FaultyStorage
 
 
@@ -51,7 +54,7 @@ def store(tmp_path: Any, storage: FaultyStorage) -> Iterator[MemStore]:
 
 
 def scrub(store: MemStore, *, stop: threading.Event | None = None) -> ScrubReport:
-    return Scrubber(store._engine).scrub(stop or threading.Event())
+    return Scrub(store._engine).run(stop or threading.Event())
 
 
 def all_files(store: MemStore) -> list[str]:
@@ -63,7 +66,7 @@ def test_a_sound_store_is_read_through_and_nothing_is_reported(store: MemStore) 
     report = scrub(store)
     assert (report.damage, report.errors, report.finished) == (0, [], True)
     assert report.files == len(all_files(store))
-    assert 0 < report.bytes <= sum(map(os.path.getsize, all_files(store)))
+    assert sum(map(os.path.getsize, all_files(store))) <= report.bytes
     assert store.stats()["counters"]["scrubbed_bytes"] == report.bytes
 
 
@@ -78,6 +81,7 @@ def test_a_flipped_bit_anywhere_in_any_file_is_found_with_its_place(store: MemSt
             assert isinstance(error, CorruptionError)
             assert error.path == path
             assert error.offset_bytes <= offset < error.offset_bytes + error.length_bytes
+            assert report.files == len(all_files(store))
             flip(path, offset)
     assert scrub(store).damage == 0
 
@@ -89,13 +93,16 @@ def test_a_cut_a_missing_and_an_unreadable_file_are_found_and_the_rest_is_read(
     shutil.copy(path, path + ".aside")
     os.truncate(path, os.path.getsize(path) - 1)
     report = scrub(store)
-    assert (report.damage, report.files) == (1, len(all_files(store)))
+    assert {error.path for error in report.errors if isinstance(error, CorruptionError)} == {path}
+    assert report.files == len(all_files(store))
     os.unlink(path)
     report = scrub(store)
-    assert (report.damage, report.files) == (1, len(all_files(store)))
+    assert (report.damage, report.files) == (1, len(all_files(store)) + 1)
     assert "missing" in str(report.errors[0])
     os.rename(path + ".aside", path)
     storage.fail("read", path=path)
+    assert scrub(store).damage == 1
+    storage.fail("open_read", path=path)
     report = scrub(store)
     assert (report.damage, [type(error) for error in report.errors]) == (1, [StorageError])
     assert scrub(store).damage == 0
@@ -138,26 +145,101 @@ def test_one_process_scrubs_and_a_stop_is_heard(store: MemStore, storage: Faulty
     assert (report.files, report.finished) == (0, False)
 
 
-def test_it_waits_once_it_has_read_more_than_it_may(
-    tmp_path: Any, store: MemStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Waits(threading.Event):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seconds = 0.0
+class Waits(threading.Event):
+    """Time passes when somebody waits; set after so many waits."""
 
-        def wait(self, timeout: float | None = None) -> bool:
-            assert timeout is not None
-            self.seconds += timeout
-            clock.advance(timeout)
-            return self.is_set()
+    def __init__(self, clock: ManualClock, *, stop_after: int = 1 << 30) -> None:
+        super().__init__()
+        self._clock = clock
+        self._stop_after = stop_after
+        self.seconds = 0.0
 
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.seconds += timeout
+        self._clock.advance(timeout)
+        self._stop_after -= 1
+        if self._stop_after < 0:
+            self.set()
+        return self.is_set()
+
+
+def clock_of(store: MemStore) -> ManualClock:
     clock = store._engine.clock
     assert isinstance(clock, ManualClock)
-    waits = Waits()
-    made = Scrubber(store._engine)
-    monkeypatch.setattr(made, "_bytes_per_s", 1000)
-    report = made.scrub(waits)
+    return clock
+
+
+def paced(store: MemStore, waits: Waits, bytes_per_s: int = 1000) -> ScrubReport:
+    made = Scrub(store._engine)
+    made._bytes_per_s = bytes_per_s
+    return made.run(waits)
+
+
+def test_it_reads_no_more_than_so_many_bytes_a_second(store: MemStore) -> None:
+    waits = Waits(clock_of(store))
+    report = paced(store, waits)
     assert report.finished
     largest = max(map(os.path.getsize, all_files(store)))
-    assert report.bytes / 1000 - largest / 1000 <= waits.seconds <= report.bytes / 1000
+    assert report.bytes / 1000 - largest / 1000 - 1 <= waits.seconds <= report.bytes / 1000
+
+
+def test_a_scrub_that_is_stopped_goes_on_where_it_was_and_reads_each_file_once(
+    store: MemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrub_module, "NOTE_EVERY_S", 0.0)
+    whole = scrub(store)
+    runs: list[ScrubReport] = []
+    while not (runs and runs[-1].finished):
+        runs.append(paced(store, Waits(clock_of(store), stop_after=7 if runs else 12)))
+        state = read_scrub_file(store._engine.storage, store._engine.paths)
+        assert (state.current is None) == runs[-1].finished
+    assert len(runs) > 2
+    assert sum(run.files for run in runs) == whole.files
+    last = read_scrub_file(store._engine.storage, store._engine.paths).last
+    assert last is not None
+    assert (last.files, last.damaged) == (whole.files, 0)
+    assert last.bytes >= whole.bytes
+    assert last.ended > last.begun
+
+
+def test_damage_is_told_once_in_a_pass_however_often_it_is_stopped(store: MemStore) -> None:
+    damaged = agent_files(store.root)["cold"][0]
+    flip(damaged, 30)
+    found: list[str] = []
+    finished = False
+    while not finished:
+        report = paced(store, Waits(clock_of(store), stop_after=9))
+        found += [error.path for error in report.errors if isinstance(error, CorruptionError)]
+        finished = report.finished
+    assert found == [damaged]
+    figures = store.stats()["scrub"]
+    assert figures["current"] is None
+    assert figures["last"]["damaged"] == 1
+    assert figures["last"]["findings"][0]["path"] == damaged
+    assert store.stats()["counters"]["scrub_damage"] == 1
+
+
+@pytest.mark.parametrize("left", ["nothing", "garbage"])
+def test_a_place_that_is_lost_costs_a_pass_and_no_more(store: MemStore, left: str) -> None:
+    assert not paced(store, Waits(clock_of(store), stop_after=9)).finished
+    path = store._engine.paths.scrub
+    if left == "nothing":
+        os.unlink(path)
+    else:
+        with open(path, "wb") as file:
+            file.write(b"garbage")
+    report = scrub(store)
+    assert report.finished
+    assert report.files == len(all_files(store))
+
+
+def test_lanes_and_small_files_are_read_too(store: MemStore) -> None:
+    store.append(agent_id="a", content="waits to be merged")
+    flip(store._engine.paths.store_file, 60)
+    report = scrub(store)
+    assert [error.path for error in report.errors if isinstance(error, CorruptionError)] == [
+        store._engine.paths.store_file
+    ]
+    flip(store._engine.paths.store_file, 60)
+    assert read_scrub_file(store._engine.storage, store._engine.paths) != ScrubFile()
