@@ -7,12 +7,14 @@ from typing import Any, TypedDict, Unpack
 
 from memstore.engine.engine import Engine
 from memstore.engine.record_reader import OnDamage
-from memstore.errors import UsageError
+from memstore.errors import NotFoundError, UsageError
 from memstore.filters import ImportanceArgument, RecordFilter, TimeArgument, TypeArgument, build_filter
+from memstore.finder import Finder, OwnSearchFilters
 from memstore.ids import check_agent_id, parse_id
 from memstore.lifecycle.forget import ForgetReport, Forgetter
 from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord, decode_record
+from memstore.search.result import AggregateResult, SearchResult, Sort
 from memstore.writing import append_batch, append_one, own_records, record_fields
 
 
@@ -85,11 +87,12 @@ class AgentMemory:
         agent_id: whose records it reaches.
     """
 
-    __slots__ = ("_engine", "_forgetter", "agent_id")
+    __slots__ = ("_engine", "_finder", "_forgetter", "agent_id")
 
-    def __init__(self, engine: Engine, agent_id: str, forgetter: Forgetter) -> None:
+    def __init__(self, engine: Engine, agent_id: str, forgetter: Forgetter, finder: Finder) -> None:
         self._engine = engine
         self._forgetter = forgetter
+        self._finder = finder
         self.agent_id = check_agent_id(agent_id)
 
     def append(self, **fields: Unpack[AppendFields]) -> str:
@@ -170,6 +173,51 @@ class AgentMemory:
     def count(self, *, on_damage: OnDamage = "raise", **filters: Unpack[Filters]) -> int:
         """How many records match; see `Filters`. Without filters but times, nothing is read but the index."""
         return self._engine.reader.count(self.agent_id, self._filter(filters), on_damage=on_damage)
+
+    def search(
+        self,
+        query: str = "",
+        *,
+        sort: Sort = "relevance",
+        limit: int = 10,
+        cursor: str | None = None,
+        highlight: bool = True,
+        facets: str | Iterable[str] = (),
+        **filters: Unpack[OwnSearchFilters],
+    ) -> SearchResult:
+        """Find records of this agent by what is in them; see `MemStore.search`."""
+        return self._finder.search(
+            query,
+            filters,
+            own=self.agent_id,
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+            highlight=highlight,
+            facets=facets,
+        )
+
+    def aggregate(
+        self,
+        query: str = "",
+        *,
+        by: str | Iterable[str] = (),
+        metrics: str | Iterable[str] = (),
+        interval: str | float | None = None,
+        **filters: Unpack[OwnSearchFilters],
+    ) -> AggregateResult:
+        """Count this agent's records, and sum up their numbers, in groups; see `MemStore.aggregate`."""
+        return self._finder.aggregate(query, filters, own=self.agent_id, by=by, metrics=metrics, interval=interval)
+
+    def similar(self, memory_id: str, *, limit: int = 10, **filters: Unpack[OwnSearchFilters]) -> SearchResult:
+        """Records of this agent that share the most telling words of one of them; see `MemStore.similar`.
+
+        Raises:
+            NotFoundError: this agent has no such record.
+        """
+        if parse_id(memory_id).agent_id != self.agent_id:
+            raise NotFoundError(f"agent {self.agent_id!r} has no record {memory_id}")
+        return self._finder.similar(memory_id, filters, own=self.agent_id, limit=limit)
 
     def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
         """Hide records of this agent at once, and for good when their file is next rewritten; see `MemStore.forget`.

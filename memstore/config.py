@@ -217,6 +217,9 @@ class MergingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     minutes."""
     run_bytes_max: Size = 8 * MIB
     """Bytes of one agent's lines that a merge sorts at once: bounds its memory, whatever an agent wrote."""
+    consumer_lag_bytes: SizeOrNone = GIB
+    """Bytes of merged lanes kept for a consumer (search index, backup) that lags; above it the oldest go, and it reads
+    what it missed from the files. 1 GiB: a million records."""
     file_syncs_max: CountOrNone = 64
     """Files that are fdatasynced one by one; above it one syncfs per file system. 64: a syncfs also writes what other
     programs left dirty, many fdatasyncs take nearly all of a merge's time."""
@@ -239,6 +242,8 @@ class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     terabyte takes nine hours."""
     heartbeat_s: Duration = 10
     """Seconds between heartbeats of the daemon. 10: a watchdog notices within half a minute."""
+    index_s: Duration = 5
+    """Seconds between looks for what is to be indexed for search. 5: what waits is scanned by every search."""
     analytics_s: Duration = 86_400
     """Seconds between runs of the analytics hook. A day: it sums up days."""
 
@@ -255,6 +260,20 @@ class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     what was read cost no unpacking."""
     open_files_max: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 256
     """Files kept open for reading. 256: a quarter of the usual limit of 1,024 descriptors per process."""
+
+
+class SearchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The search index. There is none until somebody searches, or asks for one."""
+
+    language: str = "english"
+    """Language whose words are brought to their stem, or ``none``. English: most records are; another one builds the
+    index anew."""
+    context_keys: list[str] = []
+    """Keys of ``context`` that can be searched as fields, beside session_id, user_id, task_id and model. None: each
+    costs space in the index."""
+    background: bool = True
+    """Whether this process keeps the index up to date by itself. False: a daemon does, or searches index what they
+    find."""
 
 
 class PerformanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -292,6 +311,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     merging: MergingSettings = msgspec.field(default_factory=MergingSettings)
     scheduling: SchedulingSettings = msgspec.field(default_factory=SchedulingSettings)
     reading: ReadingSettings = msgspec.field(default_factory=ReadingSettings)
+    search: SearchSettings = msgspec.field(default_factory=SearchSettings)
     performance: PerformanceSettings = msgspec.field(default_factory=PerformanceSettings)
     monitoring: MonitoringSettings = msgspec.field(default_factory=MonitoringSettings)
 

@@ -21,6 +21,8 @@ from memstore.engine.appender import ImportOutcome, RecordLike, record_list
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
 from memstore.errors import ConfigError, UsageError
+from memstore.finder import Finder, drop_index
+from memstore.finding import Finding
 from memstore.fs.local import LocalStorage
 from memstore.ids import check_agent_id
 from memstore.lifecycle.jobs import LifecycleJobs, Scrub
@@ -66,7 +68,7 @@ def open_engine(
     )
 
 
-class MemStore(Caretaking):
+class MemStore(Caretaking, Finding):
     """A store of agent memories in a directory. Thread-safe; any number of processes may have it open.
 
     Args:
@@ -108,7 +110,9 @@ class MemStore(Caretaking):
         self._engine = open_engine(
             root, settings=settings, durability=durability, read_only=read_only, create=create, clock=clock
         )
-        self._lifecycle = Lifecycle(self._engine)
+        self._finder = Finder(self._engine)
+        self._lifecycle = Lifecycle(self._engine, drop_derived=functools.partial(drop_index, self._engine))
+        self._engine.maintenance.on_merged = self._finder.catch_up
         self._scheduler = self._start_scheduler(analytics) if maintain else None
 
     def __enter__(self) -> Self:
@@ -136,7 +140,7 @@ class MemStore(Caretaking):
             InvalidRecordError: no agent can have this id.
         """
         self._engine.check_open()
-        return AgentMemory(self._engine, agent_id, self._lifecycle.forgetter)
+        return AgentMemory(self._engine, agent_id, self._lifecycle.forgetter, self._finder)
 
     def append(self, *, agent_id: str, **fields: Unpack[AppendFields]) -> str:
         """Remember one thing for an agent; see `AgentMemory.append`."""
@@ -279,6 +283,7 @@ class MemStore(Caretaking):
         """Finish what is pending, seal this process's lane and merge it if nobody else is merging. Idempotent."""
         if self._scheduler is not None:
             self._scheduler.close()
+        self._finder.close()
         self._engine.close()
 
     def _start_scheduler(self, analytics: Callable[[MemStore], object] | None) -> LifecycleScheduler:
@@ -313,6 +318,7 @@ def lifecycle_jobs(
         retention=functools.partial(manager.maintain, parts=frozenset({"retention"})) if retention else None,
         analytics=None if analytics is None else lambda _stop: _discard(analytics(store)),
         scrub=StoreScrub(engine).run if scrub is None else scrub,
+        index=lambda stop: _discard(store._finder.index(stop=stop.is_set)),  # noqa: SLF001 - its own module
     )
 
 

@@ -19,6 +19,8 @@ from memstore.engine.appender import Appender
 from memstore.engine.batch import Batch
 from memstore.engine.catalog import Catalog, create_store
 from memstore.engine.committer import Committer
+from memstore.engine.consumers import Consumers
+from memstore.engine.feed import Feed
 from memstore.engine.forgotten import Forgotten
 from memstore.engine.inventory import Inventory
 from memstore.engine.lane_set import LaneSet
@@ -125,6 +127,8 @@ class Engine:
             record_bytes_max=settings.storage.record_bytes_max,
             batch_bytes_max=settings.writing.batch_bytes_max,
         )
+        self.consumers = Consumers(storage, self.paths, lag_bytes_max=settings.merging.consumer_lag_bytes)
+        self.feed = Feed(storage, self.paths)
         merger = Merger(
             storage,
             self.paths,
@@ -132,6 +136,7 @@ class Engine:
             catalog=self.catalog,
             manifests=self.manifests,
             lanes=self.lanes,
+            consumers=self.consumers,
             metrics=self.metrics,
             run_bytes_max=settings.merging.run_bytes_max,
             file_syncs_max=settings.merging.file_syncs_max,

@@ -1,4 +1,4 @@
-"""The store's FORGOTTEN file: written by whoever makes records disappear, watched by whoever caches them.
+"""The store's FORGOTTEN file: written by whoever makes records disappear, watched by whoever caches or derives them.
 
 The note is written after the records are hidden and before the caller hears of it: from then on every process that asks
 finds the file longer, and its cached lines stale.
@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 from memstore.errors import StorageError
 from memstore.format.forgotten import (
+    Changing,
     Erased,
     Erasure,
+    ForgottenEntry,
     ForgottenLine,
     ForgottenRecords,
     decode_forgotten,
@@ -48,20 +50,15 @@ class Forgotten:
         """Let go of the file; the next `epoch` opens it again."""
         self._file = None
 
-    def stir(self) -> None:
-        """Make every cached line stale, before records are hidden.
+    def stir(self, changing: Changing) -> None:
+        """Make every cached line stale, and say what is in doubt, before records are hidden or shown again.
 
         The note that says what was done comes behind it, and may fail, or its writer be killed before it.
 
         Raises:
             StorageError: the disk refused; nothing may be hidden now.
         """
-        with locked(self._storage, self._lock):
-            file = self._storage.open_write(self._path)
-            try:
-                file.write(b"\n", file.identity().size_bytes)
-            finally:
-                file.close()
+        self._append(changing)
 
     def note(self, entry: ForgottenRecords | Erasure | Erased) -> None:
         """Append an entry, durably.
@@ -69,6 +66,9 @@ class Forgotten:
         Raises:
             StorageError: it may not be on disk.
         """
+        self._append(entry)
+
+    def _append(self, entry: ForgottenEntry) -> None:
         with locked(self._storage, self._lock):
             file = self._storage.open_write(self._path)
             try:
@@ -84,15 +84,22 @@ class Forgotten:
                 file.sync_data()
             finally:
                 file.close()
-            self._storage.sync_directory(self._root)  # it may be new, made by somebody who only stirred
+            self._storage.sync_directory(self._root)  # it may be new, made by somebody who died before this
 
-    def entries(self) -> Iterator[ForgottenLine]:
-        """Every entry that verifies, oldest first."""
-        if self._storage.identify(self._path) is None:
-            return
-        file = self._storage.open_read(self._path)
+    def entries(self, since_bytes: int = 0, until_bytes: int | None = None) -> Iterator[ForgottenLine]:
+        """Every entry that verifies, oldest first.
+
+        Args:
+            since_bytes: an `epoch`: only what was appended since.
+            until_bytes: an `epoch`: only what was there by then.
+        """
         try:
-            data = file.read(0, file.identity().size_bytes)
+            file = self._storage.open_read(self._path)
+        except FileNotFoundError:
+            return
+        try:
+            end = file.identity().size_bytes if until_bytes is None else until_bytes
+            data = file.read(since_bytes, max(end - since_bytes, 0))
         finally:
             file.close()
         for line in data.split(b"\n"):

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from memstore.clock import Clock
@@ -69,7 +69,11 @@ class _Waiting:
 
 
 class Maintenance:
-    """Seals and merges, in the background of a store that writes or when it is asked to. Thread-safe."""
+    """Seals and merges, in the background of a store that writes or when it is asked to. Thread-safe.
+
+    Attributes:
+        on_merged: called under the merge lock when lanes were merged; must not wait for anything.
+    """
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class Maintenance:
         self._closing = False
         self._reported: type[Exception] | None = None
         self._reported_s = 0.0
+        self.on_merged: Callable[[], None] = _nobody
 
     # -- lanes of this process
 
@@ -315,6 +320,8 @@ class Maintenance:
             total.records += report.records
             total.errors += report.errors
         self._restore_ballast()
+        if total.lanes:
+            self.on_merged()
         return total
 
     def _groups(self, sealed: dict[str, Seal]) -> Iterator[list[str]]:
@@ -370,3 +377,7 @@ class Maintenance:
         report = self._merge_waiting()
         pending = sorted({*asked.intersection(self._waiting().open), *report.kept})
         return DrainReport(len(report.lanes), report.records, pending)
+
+
+def _nobody() -> None:
+    """Who is told of merges where nobody asked to be."""

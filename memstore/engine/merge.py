@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog, check_shard_is_there
+from memstore.engine.consumers import Consumers
 from memstore.engine.home import home_for_writing
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.merge_agent import AgentMerge, MissingLaneError
@@ -45,7 +46,7 @@ class MergeReport:
     """What a merge did.
 
     Attributes:
-        lanes: names of lanes that are merged and gone.
+        lanes: names of lanes that are merged and gone, or wait for a consumer only.
         kept: names of lanes that are merged but for damaged parts and stay.
         agents: how many agents were written to.
         records: how many records were copied (repeated ones included).
@@ -71,12 +72,14 @@ class Merger:
         catalog: Catalog,
         manifests: ManifestCache,
         lanes: LaneSet,
+        consumers: Consumers,
         metrics: Metrics,
         run_bytes_max: int,
         file_syncs_max: int,
     ) -> None:
         self._storage = storage
         self._paths = paths
+        self._consumers = consumers
         self._clock = clock
         self._catalog = catalog
         self._manifests = manifests
@@ -150,9 +153,10 @@ class Merger:
                 self._storage.rename(lane.path, lane.path.removesuffix(LANE_SUFFIX) + KEPT_SUFFIX)
                 report.kept.append(name)
             else:
-                self._storage.unlink(lane.path)
+                self._consumers.settle(lane.path, lane.token, lane.seal.footer)
                 report.lanes.append(name)
         self._storage.sync_directory(self._paths.lanes)
+        self._consumers.keep_bound()
         self._metrics.add("merges")
         self._metrics.add("lanes_merged", len(report.lanes))
         self._metrics.add("lanes_kept", len(report.kept))

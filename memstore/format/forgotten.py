@@ -2,6 +2,7 @@
 
 ::
 
+    {"changing":{at, agent, since, until, ids}}      records of one agent that are about to be hidden, or shown again
     {"forgotten":{at, act, agent, records}}          records of one agent that a read no longer finds
     {"erasure":{id, at, agent, ids}}                 an erasure that has been begun, before anything is changed
     {"erased":{id, at, records, pending}}            and where it was carried out
@@ -20,6 +21,21 @@ import xxhash
 from memstore.format.checked import encode_checked, verified_body
 
 Act = Literal["forget", "retention", "undelete", "erase"]
+
+
+class Changing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Records of one agent that may be hidden, or shown again, from now on; durable before any of them is.
+
+    What is derived from records (a search index) believes nothing about these before it has looked again. The agent
+    and the ids are hashes; ``since`` and ``until`` are microseconds of record time, the latter exclusive. ``ids`` is
+    empty where any record of that time may be concerned, and is given only for records that go.
+    """
+
+    at: int
+    agent: str
+    since: int
+    until: int
+    ids: list[str] = []
 
 
 class ForgottenRecords(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +70,13 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
 
 
+ForgottenEntry = Changing | ForgottenRecords | Erasure | Erased
+
+
 class ForgottenLine(msgspec.Struct, frozen=True):
     """One decoded line; exactly one attribute is set, or none for a kind that this version does not know."""
 
+    changing: Changing | None = None
     forgotten: ForgottenRecords | None = None
     erasure: Erasure | None = None
     erased: Erased | None = None
@@ -70,9 +90,9 @@ def text_hash(text: str) -> str:
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
-def encode_forgotten(entry: ForgottenRecords | Erasure | Erased) -> bytes:
+def encode_forgotten(entry: ForgottenEntry) -> bytes:
     """One line."""
-    kinds = {ForgottenRecords: "forgotten", Erasure: "erasure", Erased: "erased"}
+    kinds = {Changing: "changing", ForgottenRecords: "forgotten", Erasure: "erasure", Erased: "erased"}
     return encode_checked(kinds[type(entry)], entry)
 
 

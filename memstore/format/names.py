@@ -13,13 +13,16 @@ SHARD_LOCK = ".lock"
 LANE_SUFFIX = ".lane"
 KEPT_SUFFIX = ".kept"
 """A lane that is merged and cannot go: part of it is damaged and waits for repair."""
+MERGED_SUFFIX = ".merged"
+"""A lane that is merged, so that no read of records looks at it, and waits for a consumer."""
 SEAL_MARK = "SEAL"
+CONSUMER_SUFFIX = ".json"
 INCOMING_DIRECTORY = ".incoming"
 TRASH_DIRECTORY = ".trash"
 
 Tier = Literal["hot", "warm", "cold"]
 
-_LANE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{32})\.(?:lane|kept)")
+_LANE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{32})\.(lane|kept|merged)")
 _DAY_FILE = re.compile(r"(\d{8})\.(\d+)\.jsonl")
 _WARM_FILE = re.compile(r"(\d{8})-(\d{8})\.(\d+)\.jsonl\.zst")
 _COLD_FILE = re.compile(r"(\d{6})\.(\d+)\.jsonl\.zst")
@@ -36,12 +39,19 @@ def lane_name(writer_number: int, token: str) -> str:
 
 
 def is_lane_name(name: str) -> bool:
-    """Whether a name in ``lanes/`` is a lane's (open, sealed or kept)."""
-    return _LANE.fullmatch(name) is not None
+    """Whether a name in ``lanes/`` is that of a lane that may hold what no file does (open, sealed or kept)."""
+    match = _LANE.fullmatch(name)
+    return match is not None and match[3] != "merged"
+
+
+def is_merged_lane_name(name: str) -> bool:
+    """Whether a name in ``lanes/`` is that of a lane that only waits for a consumer."""
+    match = _LANE.fullmatch(name)
+    return match is not None and match[3] == "merged"
 
 
 def lane_token(name: str) -> str:
-    """The 32 hex digits by which a MANIFEST cites a lane; the same for ``.lane`` and ``.kept``."""
+    """The 32 hex digits by which a MANIFEST cites a lane; the same for ``.lane``, ``.kept`` and ``.merged``."""
     match = _LANE.fullmatch(name)
     assert match is not None, name
     return match[2]
@@ -139,6 +149,20 @@ class StorePaths:
     def forgotten(self) -> str:
         """Append-only: every act that made records disappear. Its size tells readers that their caches are stale."""
         return os.path.join(self.root, "FORGOTTEN")
+
+    @property
+    def consumers(self) -> str:
+        """How far each consumer of the lanes is, a file for each."""
+        return os.path.join(self.root, "consumers")
+
+    def consumer(self, name: str) -> str:
+        """A consumer's file; replaced atomically."""
+        return os.path.join(self.consumers, f"{name}{CONSUMER_SUFFIX}")
+
+    @property
+    def search(self) -> str:
+        """The search index, a directory for each version of a month; derived, can always be built again."""
+        return os.path.join(self.root, "memory", "cache", "search")
 
     @property
     def holds(self) -> str:

@@ -65,6 +65,7 @@ class Eraser:
         committer: lets changes of files count.
         packer: writes files anew.
         holds: what may not be removed.
+        drop_derived: see `Lifecycle`.
         drain_wait_s: how long other processes get to seal their lanes.
     """
 
@@ -75,6 +76,7 @@ class Eraser:
         committer: Committer,
         packer: Packer,
         holds: HoldsFile,
+        drop_derived: Callable[[str | None], list[str]],
         drain_wait_s: float = DRAIN_WAIT_S,
     ) -> None:
         self._engine = engine
@@ -82,6 +84,7 @@ class Eraser:
         self._committer = committer
         self._packer = packer
         self._holds = holds
+        self._drop_derived = drop_derived
         self._drain_wait_s = drain_wait_s
         self._proof = EraseProof(engine)
 
@@ -282,7 +285,13 @@ class Eraser:
 
     # -- what is changed
 
+    def _remove_copies(self, job: EraseJob, agent: str | None) -> None:
+        """What holds copies of an agent's lines, or words of them, beside its own files; None: of anybody's."""
+        job.traces.removed += self._engine.consumers.give_up_agent(agent)
+        job.traces.removed += self._drop_derived(agent)
+
     def _remove_agent(self, job: EraseJob, agent: str | None, places: AgentPlaces, picked: Picked) -> None:
+        self._remove_copies(job, agent)
         removal = AgentRemoval(self._engine, places, job.traces)
         kept = [] if agent is None else self._lanes_of(agent, suffix=KEPT_SUFFIX)
         directories = [*places.homes, places.archive]
@@ -298,6 +307,7 @@ class Eraser:
         self._let_go(directories)
 
     def _remove_records(self, job: EraseJob, picked: Picked, *, wanted: Sequence[str] = ()) -> None:
+        self._remove_copies(job, picked.agent)
         places = AgentPlaces.of(self._engine, picked.agent)
         if places.homes or picked.lanes:
             try:

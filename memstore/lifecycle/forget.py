@@ -10,7 +10,7 @@ there stays, and the one in the trash is not brought back beside it. So imports 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ import msgspec
 from memstore.engine.engine import Engine
 from memstore.engine.reading import find_lines
 from memstore.errors import HeldError, NotFoundError
-from memstore.format.forgotten import Act, ForgottenRecords, text_hash
+from memstore.format.forgotten import Act, Changing, ForgottenRecords, text_hash
 from memstore.format.holds_file import Hold
 from memstore.format.manifest import Move, TrashedFile
 from memstore.format.names import tier_of
@@ -34,6 +34,8 @@ from memstore.manifest.index import Hidden, Manifest
 from memstore.record import decode_record
 from memstore.timestamps import YEAR_10000_US
 
+_IDS_PER_LINE = 1000
+"""Hashes in one line of FORGOTTEN: 35 KB."""
 _IMPORT_WAIT_S = 600.0
 """How long an undelete waits for an import's batch."""
 
@@ -87,8 +89,9 @@ class Forgetter:
         for agent, lines in found.items():
             if lines:
                 now_us = self._engine.clock.now_us()
+                times = {memory_id: wanted[agent][memory_id] for memory_id in lines}
                 with self._committer.locked_agent(agent) as held:
-                    self._engine.forgotten.stir()
+                    self._stir(agent, now_us, min(times.values()), max(times.values()) + 1, ids=sorted(times))
                     self._committer.hide(held, agent, sorted(lines), at_us=now_us)
                 self._note(agent, "forget", len(lines), now_us)
             report.hidden.extend(lines)
@@ -107,6 +110,7 @@ class Forgetter:
             manifest = self._engine.builder.manifest(agent)
             if manifest is None or not (manifest.trash or manifest.hidden.ids):
                 raise NotFoundError(f"agent {agent!r} has no record that could be brought back")
+            self._stir(agent, now_us, 0, YEAR_10000_US)
             for trashed, there in self._with_those_that_are_there(manifest):
                 self._hold(report, agent, trashed, now_us)  # first, so that no retention comes between
                 if there:
@@ -161,6 +165,8 @@ class Forgetter:
             with self._lifecycle_lock(), self._import_lock():
                 stored = find_lines(self._engine.builder, agent, times)
                 report.unknown.extend(sorted(stored))
+                now_us = self._engine.clock.now_us()
+                self._stir(agent, now_us, min(times.values()), max(times.values()) + 1)
                 records = self._undelete_ids(report, agent, times.keys() - stored.keys())
             if records:
                 report.records += records
@@ -251,6 +257,13 @@ class Forgetter:
     def _import_lock(self) -> AbstractContextManager[None]:
         storage, paths = self._engine.storage, self._engine.paths
         return locked(storage, paths.lock("import"), timeout_s=_IMPORT_WAIT_S)
+
+    def _stir(self, agent: str, now_us: int, since_us: int, until_us: int, *, ids: Sequence[str] = ()) -> None:
+        """Say which records are about to be hidden, each by its id, or to be shown again."""
+        whose = text_hash(agent)
+        for start in range(0, max(len(ids), 1), _IDS_PER_LINE):
+            hashes = [text_hash(memory_id) for memory_id in ids[start : start + _IDS_PER_LINE]]
+            self._engine.forgotten.stir(Changing(at=now_us, agent=whose, since=since_us, until=until_us, ids=hashes))
 
     def _note(self, agent: str, act: Act, records: int, now_us: int) -> None:
         self._engine.forgotten.note(ForgottenRecords(at=now_us, act=act, agent=text_hash(agent), records=records))

@@ -62,6 +62,7 @@ class LifecycleJobs:
         retention: performs what retention asks for; None leaves it to another process.
         analytics: is called at its interval, where it is given.
         scrub: reads everything to find damage, where it is given. Slowly, so that the others do not wait for it.
+        index: brings the search index up to date.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class LifecycleJobs:
         retention: Maintain | None = None,
         analytics: Work | None = None,
         scrub: Scrub | None = None,
+        index: Work | None = None,
     ) -> None:
         self.counters = Counters()
         self._scheduling = scheduling
@@ -81,6 +83,7 @@ class LifecycleJobs:
         self._retention = retention
         self._analytics = analytics
         self._scrub = scrub
+        self._index = index
 
     def jobs(self, heartbeat: Work | None = None) -> list[Job]:
         """Those that there is work for; the heartbeat, which must not wait for anything, comes first."""
@@ -88,6 +91,7 @@ class LifecycleJobs:
         planned: tuple[tuple[str, float, Work | None, bool], ...] = (
             ("heartbeat", every.heartbeat_s, heartbeat, False),
             ("merge", every.merge_s, self._run_merge, False),
+            ("index", every.index_s, self._index, False),
             ("tier", every.tier_s, self._work_of(self._tier), True),
             ("retention", every.retention_s, self._work_of(self._retention), True),
             ("analytics", every.analytics_s, self._analytics, True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from memstore.cache.lru import LruCache
 from memstore.engine.engine import Engine
 from memstore.engine.piece_reader import PieceReader
@@ -22,6 +24,11 @@ _FRAME_CACHE_BYTES = 8 * 1024 * 1024
 class Lifecycle:
     """Thread-safe; one per open store.
 
+    Args:
+        engine: the store.
+        drop_derived: takes what was derived from an agent's records (None: anybody's) out of the store before they are
+            erased, and says which files went.
+
     Attributes:
         manager: plans and maintains.
         forgetter: forgets and brings back.
@@ -29,7 +36,7 @@ class Lifecycle:
         holds: legal holds.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, drop_derived: Callable[[str | None], list[str]] | None = None) -> None:
         # A cache and handles of its own: a move goes through gigabytes once, and must not push out what agents read.
         reader = PieceReader(
             engine.storage,
@@ -41,7 +48,9 @@ class Lifecycle:
         committer = Committer(engine)
         packer = worker_packer(engine, reader)
         self.forgetter = Forgetter(engine, committer=committer, packer=packer, holds=self.holds)
-        self.eraser = Eraser(engine, committer=committer, packer=packer, holds=self.holds)
+        self.eraser = Eraser(
+            engine, committer=committer, packer=packer, holds=self.holds, drop_derived=drop_derived or _nothing_derived
+        )
         self.manager = Manager(
             engine,
             worker=Worker(engine, committer=committer, packer=packer, holds=self.holds),
@@ -49,3 +58,7 @@ class Lifecycle:
             holds=self.holds,
             resume_erasures=self.eraser.resume,
         )
+
+
+def _nothing_derived(_agent: str | None) -> list[str]:
+    return []

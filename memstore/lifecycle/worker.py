@@ -15,7 +15,7 @@ from memstore.engine.catalog import archive_path_on
 from memstore.engine.engine import Engine
 from memstore.engine.piece_reader import PieceReader
 from memstore.errors import NotFoundError, StorageError
-from memstore.format.forgotten import ForgottenRecords, text_hash
+from memstore.format.forgotten import Changing, ForgottenRecords, text_hash
 from memstore.format.manifest import Move, PackedFile, TrashedFile
 from memstore.format.names import TRASH_DIRECTORY, Tier, tier_of
 from memstore.fs.atomic import TEMPORARY_PREFIX, make_durable_directories, try_unlink
@@ -180,7 +180,7 @@ class Worker:
         holds = self._holds.load()
         if holds.may_cover(action.agent, packed.t_min, packed.t_max):
             raise SourcesChangedError("a legal hold was added")
-        self._engine.forgotten.stir()
+        self._stir(action.agent, now_us, packed.t_min, packed.t_max)
         self._committer.move(action.agent, manifest, move, check=lambda: self._check_holds(holds))
         self._note(action.agent, packed.records, now_us)
         return packed.size, packed.size, packed.records
@@ -228,7 +228,9 @@ class Worker:
         )
         try:
             if built.trash is not None:
-                self._engine.forgotten.stir()
+                self._stir(manifest.agent, now_us, built.trash.t_min, built.trash.t_max)
+            if built.changed and live is not None:
+                self._stir(manifest.agent, now_us, live.t_min, live.t_max)
             self._committer.move(manifest.agent, manifest, move, check=check)
         except (SourcesChangedError, StorageError):
             if not self._counts(manifest.agent, built):
@@ -278,6 +280,10 @@ class Worker:
     def _trashed(self, packed: PackedFile, why: str, now_us: int) -> TrashedFile:
         grace_us = int(self._engine.settings.storage.retention.grace_hours * US_PER_HOUR)
         return TrashedFile(packed=packed, at=now_us, purge_at=now_us + grace_us, reason=why)
+
+    def _stir(self, agent: str, now_us: int, t_min: int, t_max: int) -> None:
+        """Say between which times, both inclusive, records of an agent are about to go or to change."""
+        self._engine.forgotten.stir(Changing(at=now_us, agent=text_hash(agent), since=t_min, until=t_max + 1))
 
     def _note(self, agent: str, records: int, now_us: int) -> None:
         self._engine.forgotten.note(

@@ -175,7 +175,7 @@ def test_a_daemon_packs_what_is_due_tells_it_and_stops_cleanly_when_asked(aged, 
     process = daemon(root)
     state = soon(lambda: heartbeat_of(root))
     assert state["pid"] == process.pid
-    assert {"heartbeat", "merge", "tier", "retention", "scrub"} == set(state["jobs"])
+    assert {"heartbeat", "merge", "index", "tier", "retention", "scrub"} == set(state["jobs"])
     soon(lambda: heartbeat_of(root)["counters"]["actions_done"])
     assert packed_files(root)
     assert heartbeat_of(root)["time"] > state["time"]
@@ -244,8 +244,8 @@ def test_once_runs_every_job_once(memstore, aged):
     result = memstore("daemon", "--once")
     assert result.code == 0, result.err
     lines = [json.loads(line) for line in result.out.splitlines()]
-    assert [line["event"] for line in lines] == ["started", "action", "scrub", "stopped"]
-    assert (lines[2]["files"], lines[2]["damage"]) == (2, 0)
+    assert [line["event"] for line in lines] == ["started", "indexed", "action", "scrub", "stopped"]
+    assert (lines[3]["files"], lines[3]["damage"]) == (2, 0)
     assert (lines[0]["once"], lines[-1]["reason"], lines[-1]["actions_done"]) == (True, "done", 1)
     assert result.err == ""
     assert heartbeat_of(root) is None
@@ -284,7 +284,7 @@ def test_once_exits_with_the_code_of_what_failed(memstore, aged):
     assert result.code == 7
     lines = [json.loads(line) for line in result.out.splitlines()]
     assert sum("HOLDS.json" in line.get("message", "") for line in lines) == 3, "tier, retention and scrub"
-    assert all(line["level"] == "error" or line["event"] == "scrub" for line in lines[1:-1])
+    assert all(line["level"] == "error" or line["event"] in {"indexed", "scrub"} for line in lines[1:-1])
     assert lines[-1]["event"] == "stopped"
 
 

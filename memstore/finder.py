@@ -1,0 +1,180 @@
+"""The search of an open store as its faces share it: made at the first question, closed with the store.
+
+tantivy is imported then and not before, for most processes only append and read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+from memstore.engine.engine import Engine
+from memstore.errors import StoreClosedError, UsageError
+from memstore.filters import ImportanceArgument, TimeArgument, TypeArgument, build_filter
+from memstore.nearest import nearest_name
+from memstore.search.filters import Filters, search_filters
+from memstore.search.result import AggregateResult, SearchResult, Sort
+
+Progress = Callable[[int, int], None]
+
+
+class OwnSearchFilters(TypedDict, total=False):
+    """What must hold beside the query text; all given ones must.
+
+    Attributes:
+        memory_type: one or several types.
+        importance: one or several importances, exactly.
+        min_importance: at least this one.
+        tags: any of these.
+        tags_all: all of these.
+        since: from this time on: a datetime, ISO 8601 text, or an age like ``"7d"``.
+        until: before this time.
+        session: ``context["session_id"]``.
+        context: keys of ``context`` that are indexed, and their values.
+        success: whether the response was one.
+    """
+
+    memory_type: TypeArgument | None
+    importance: ImportanceArgument | None
+    min_importance: str | None
+    tags: str | Iterable[str] | None
+    tags_all: str | Iterable[str] | None
+    since: TimeArgument | None
+    until: TimeArgument | None
+    session: str | None
+    context: Mapping[str, Any] | None
+    success: bool | None
+
+
+class SearchFilters(OwnSearchFilters, total=False):
+    """`OwnSearchFilters`, and of whom.
+
+    Attributes:
+        agent: one or several agents, by id or by a pattern with ``*`` and ``?``.
+    """
+
+    agent: str | Iterable[str] | None
+
+
+class Finder:
+    """Thread-safe; one per open store. See `memstore.finding` for what the calls mean."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._search: Any = None
+        self._closed = False
+
+    def search(
+        self,
+        query: str,
+        filters: Mapping[str, Any],
+        *,
+        own: str | None,
+        sort: Sort,
+        limit: int,
+        cursor: str | None,
+        highlight: bool,
+        facets: str | Iterable[str],
+    ) -> SearchResult:
+        """See `memstore.MemStore.search`; ``own``: the one agent that may be reached."""
+        wanted = self._filters(filters, own)
+        found: SearchResult = self._opened().search(
+            query, wanted, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets
+        )
+        return found
+
+    def aggregate(
+        self,
+        query: str,
+        filters: Mapping[str, Any],
+        *,
+        own: str | None,
+        by: str | Iterable[str],
+        metrics: str | Iterable[str],
+        interval: str | float | None,
+    ) -> AggregateResult:
+        """See `memstore.MemStore.aggregate`."""
+        wanted = self._filters(filters, own)
+        found: AggregateResult = self._opened().aggregate(query, wanted, by=by, metrics=metrics, interval=interval)
+        return found
+
+    def similar(self, memory_id: str, filters: Mapping[str, Any], *, own: str | None, limit: int) -> SearchResult:
+        """See `memstore.MemStore.similar`."""
+        wanted = self._filters(filters, own)
+        found: SearchResult = self._opened().similar(memory_id, wanted, limit=limit)
+        return found
+
+    def index(
+        self,
+        *,
+        stop: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+        rebuild: Iterable[str] | None = None,
+    ) -> dict[str, Any] | None:
+        """See `memstore.MemStore.index`."""
+        report = self._opened().index(stop=stop, progress=progress, rebuild=rebuild)
+        return None if report is None else dict(report.as_dict())
+
+    def status(self) -> dict[str, Any]:
+        """See `memstore.MemStore.index_status`."""
+        found: dict[str, Any] = self._opened().status()
+        return found
+
+    def catch_up(self) -> None:
+        """Index in the background what this process has merged, where the store has an index."""
+        if not self._closed and not self._engine.read_only:
+            self._opened().catch_up()
+
+    def close(self) -> None:
+        """Stop indexing. Idempotent."""
+        with self._lock:
+            self._closed = True
+            search, self._search = self._search, None
+        if search is not None:
+            search.close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the lock may have been held."""
+        self._lock = threading.Lock()
+
+    def _opened(self) -> Any:
+        self._engine.check_open()
+        search = self._search
+        if search is None:
+            from memstore.search.search import Search  # noqa: PLC0415 - tantivy costs 40 ms, and only here
+
+            with self._lock:
+                if self._closed:
+                    raise StoreClosedError(f"{self._engine.paths.root}: the store is closed; open it again")
+                if self._search is None:
+                    self._search = Search(self._engine)
+                search = self._search
+        return search
+
+    def _filters(self, given: Mapping[str, Any], own: str | None) -> Filters:
+        self._engine.check_open()
+        known = OwnSearchFilters if own is not None else SearchFilters
+        names = [*OwnSearchFilters.__annotations__, *known.__annotations__]
+        for name in given:
+            if name not in names:
+                near = nearest_name(name, names)
+                hint = f"did you mean {near!r}?" if near else f"there are {', '.join(dict.fromkeys(names))}"
+                raise UsageError(f"there is no filter {name!r}; {hint}")
+        record = {name: value for name, value in given.items() if name not in ("agent", "success")}
+        return search_filters(
+            build_filter(now_us=self._engine.clock.now_us(), **record),
+            agents=given.get("agent"),
+            own=own,
+            success=given.get("success"),
+        )
+
+
+def drop_index(engine: Engine, agent: str | None) -> list[str]:
+    """Take an agent out of the search index, where there is one, for an erasure; paths of the files that went."""
+    if engine.storage.identify(engine.paths.search) is None and not engine.consumers.names():
+        return []
+    from memstore.search.drop import drop_agent  # noqa: PLC0415 - see `Finder`
+
+    return drop_agent(engine, agent)

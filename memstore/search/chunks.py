@@ -1,0 +1,47 @@
+"""Scan: lines that no partition answers for, as indexes in memory that live for one search.
+
+Slower than an index by what it costs to make one, and never wrong in another way: the same words and filters apply.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import orjson
+import tantivy
+
+from memstore.search.compile import Compiler
+from memstore.search.document import Documents
+from memstore.search.foreign import translated
+from memstore.search.partition import Partition
+from memstore.search.schema import Analyzer, IndexShape
+
+_log = logging.getLogger(__name__)
+CHUNK_RECORDS = 20_000
+"""Records that are held at a time: some 30 MB."""
+_WRITER_BYTES = 15_000_000
+
+
+def chunks(lines: Iterable[bytes], *, shape: IndexShape, analyzer: Analyzer, compiler: Compiler) -> Iterator[Partition]:
+    """Lines in portions, each as a partition that is gone with the next."""
+    documents = Documents(shape.context_keys)
+    remaining = iter(lines)
+    while portion := list(islice(remaining, CHUNK_RECORDS)):
+        with translated("a scan"):
+            index = tantivy.Index(compiler.schema)
+            index.config_reader("manual", 0)
+            analyzer.register(index)
+            writer = index.writer(_WRITER_BYTES, 1)
+            for line in portion:
+                try:
+                    document = documents.document(line)
+                except (ValueError, KeyError, TypeError) as error:
+                    _log.warning("a stored line is no record and is not searched: %s: %r", error, line[:120])
+                    continue
+                writer.add_json(orjson.dumps(document).decode())
+            writer.commit()
+            writer.wait_merging_threads()
+            index.reload()
+        yield Partition(index)

@@ -1,0 +1,209 @@
+"""One stored line to what the index takes of it. Pure.
+
+Indexed as text is what a person said or a machine reported: every string and whole number in input, response, content
+and context, and the tags; not the keys, not flags and fractions, which are fields of their own or mean nothing alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from memstore.ids import ID_TAIL_CHARS, SUFFIX_CHARS
+from memstore.search.schema import (
+    AGENT,
+    AGENT_HASH,
+    BYTES,
+    CONFIDENCE,
+    CONTEXT,
+    CONTEXT_FIELDS,
+    FOLDED,
+    IMPORTANCE,
+    KEY,
+    MODEL,
+    MS,
+    SESSION,
+    SKETCH,
+    SOURCE_ID,
+    SUCCESS,
+    SUFFIX,
+    TAG,
+    TASK,
+    TEXT,
+    TIME,
+    TYPE,
+    USER,
+    agent_hash,
+    record_key,
+)
+from memstore.search.sketch import bucket_of
+from memstore.timestamps import id_stamp_to_us
+
+FIELD_CHARS_MAX = 256
+"""Longer values of identifiers are found as text only."""
+_FOLDED_FIELDS = (AGENT, TAG, SESSION, USER, TASK, MODEL, SOURCE_ID)
+
+
+def texts_of(record: dict[str, Any]) -> list[str]:
+    """The texts of a decoded line that are indexed, in order."""
+    found: list[str] = []
+    for part in ("input", "response"):
+        said = record.get(part)
+        if isinstance(said, dict):
+            for name, value in said.items():
+                if name not in _NUMBERS_OF_RESPONSE:
+                    _collect(value, found)
+        else:
+            _collect(said, found)
+    _collect(record.get("content"), found)
+    _collect(record.get("context"), found)
+    _collect(record.get("tags"), found)
+    return found
+
+
+_NUMBERS_OF_RESPONSE = frozenset({"success", "confidence", "processing_time_ms"})
+
+
+def _collect(value: Any, found: list[str]) -> None:
+    if isinstance(value, str):
+        if value:
+            found.append(value)
+    elif isinstance(value, dict):
+        for below in value.values():
+            _collect(below, found)
+    elif isinstance(value, list):
+        for below in value:
+            _collect(below, found)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        found.append(str(value))
+
+
+class Documents:
+    """Makes documents of lines. Used by one thread at a time.
+
+    Args:
+        context_keys: keys of ``context`` that are fields.
+    """
+
+    def __init__(self, context_keys: Iterable[str]) -> None:
+        self._context_keys = tuple(context_keys)
+        self._agent_hashes: dict[str, int] = {}
+
+    def document(self, line: bytes) -> dict[str, Any]:
+        """What the index takes of a stored line (with or without its line break).
+
+        Raises:
+            ValueError: the line is no record.
+        """
+        record = orjson.loads(line)
+        memory_id: str = record["memory_id"]
+        agent = memory_id[:-ID_TAIL_CHARS]
+        number = self._agent_hashes.get(agent)
+        if number is None:
+            if len(self._agent_hashes) >= _AGENTS_MAX:
+                self._agent_hashes.clear()
+            number = self._agent_hashes[agent] = agent_hash(agent)
+        stamp = memory_id[-ID_TAIL_CHARS + 1 : -SUFFIX_CHARS]
+        size = len(line) - line.endswith(b"\n")
+        found: dict[str, Any] = {
+            TEXT: texts_of(record),
+            AGENT: agent,
+            TYPE: record.get("memory_type", "INTERACTION"),
+            IMPORTANCE: record.get("importance", "MEDIUM"),
+            TIME: id_stamp_to_us(stamp),
+            SUFFIX: int(memory_id[-SUFFIX_CHARS:], 16),
+            AGENT_HASH: number,
+            KEY: record_key(memory_id),
+            BYTES: size,
+        }
+        sketch = {BYTES: bucket_of(size)}
+        tags = record.get("tags")
+        if tags:
+            found[TAG] = [tag for tag in tags if isinstance(tag, str) and len(tag) <= FIELD_CHARS_MAX]
+        source_id = record.get("source_id")
+        if isinstance(source_id, str) and len(source_id) <= FIELD_CHARS_MAX:
+            found[SOURCE_ID] = source_id
+        context = record.get("context")
+        if context:
+            self._add_context(found, sketch, context)
+        _add_response(found, sketch, record.get("response"))
+        found[SKETCH] = sketch
+        folded = _folded(found)
+        if folded:
+            found[FOLDED] = folded
+        return found
+
+    def _add_context(self, found: dict[str, Any], sketch: dict[str, int], context: dict[str, Any]) -> None:
+        for field, name in CONTEXT_FIELDS.items():
+            value = context.get(name)
+            if value is not None:
+                text = identifier(value)
+                if text is not None:
+                    found[field] = text
+        if not self._context_keys:
+            return
+        named: dict[str, Any] = {}
+        for key in self._context_keys:
+            value = context.get(key)
+            if isinstance(value, bool | str):
+                if isinstance(value, bool) or len(value) <= FIELD_CHARS_MAX:
+                    named[key] = value
+            else:
+                number = _number(value)
+                if number is not None:
+                    named[key] = number
+                    sketch[f"{CONTEXT}.{key}"] = bucket_of(number)
+        if named:
+            found[CONTEXT] = named
+
+
+def _add_response(found: dict[str, Any], sketch: dict[str, int], response: object) -> None:
+    if not isinstance(response, dict):
+        return
+    success = response.get("success")
+    if isinstance(success, bool):
+        found[SUCCESS] = success
+    for field, name in _RESPONSE_NUMBERS:
+        value = _number(response.get(name))
+        if value is not None:
+            found[field] = float(value)
+            sketch[field] = bucket_of(value)
+
+
+_AGENTS_MAX = 16_384
+_RESPONSE_NUMBERS = ((MS, "processing_time_ms"), (CONFIDENCE, "confidence"))
+
+
+def identifier(value: object) -> str | None:
+    """The text by which an identifier is found, whether it was given as text or as a number."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value)
+    return text if len(text) <= FIELD_CHARS_MAX else None
+
+
+def folded_term(field: str, value: str) -> str:
+    """The term under which a value that is not all lower case is found in lower case."""
+    return f"{field}:{value.lower()}"
+
+
+def _folded(found: dict[str, Any]) -> list[str]:
+    """Terms for identifiers that are not all lower case; those that are, are found as they are."""
+    terms = []
+    for field in _FOLDED_FIELDS:
+        values = found.get(field)
+        listed = [values] if isinstance(values, str) else values or ()
+        terms += [folded_term(field, value) for value in listed if value != value.lower()]
+    return terms
+
+
+def _number(value: object) -> float | int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value if abs(value) < _NUMBER_MAX else None
+
+
+_NUMBER_MAX = 2**63

@@ -1,0 +1,29 @@
+"""tantivy's errors, translated where they enter.
+
+It raises ValueError for nearly everything, and a panic of its own reaches Python as a BaseException that no ``except
+Exception`` catches. Its writes are not ours to retry: what fails is given up and built again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from memstore.errors import StorageError
+
+
+class IndexFailedError(StorageError):
+    """The search index, or a part of it, cannot be used; it is derived and can be built again."""
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn whatever tantivy raises into an `IndexFailedError` that names ``what``."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, IndexFailedError):
+        raise
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise IndexFailedError(f"{what}: {error}") from error
+        raise

@@ -1,0 +1,166 @@
+"""One month's partition, opened for searching: verified, then tantivy's.
+
+tantivy checks its files' form and not their bytes, so a flipped bit would be a wrong answer. Every file of a
+partition is compared with the checksum in the index's state once per process; segment files never change. Files that
+the state does not know belong to a commit that is just being made, or was cut off before it counted: the index as of
+that commit is right too, for records are found by their ids and never twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tantivy
+
+from memstore.codec.checksum import checksum
+from memstore.errors import StorageError
+from memstore.format.forgotten import text_hash
+from memstore.fs.storage import Storage
+from memstore.ids import number_suffix
+from memstore.search.compile import Compiler
+from memstore.search.foreign import IndexFailedError, translated
+from memstore.search.schema import AGENT, AGENT_HASH, SUFFIX, TIME, Analyzer, agent_hash, key_of_hash
+from memstore.search.state import PartitionEntry
+from memstore.timestamps import iso_and_id_stamp
+
+META = "meta.json"
+_READ_BYTES = 8 * 1024 * 1024
+
+
+def file_checksum(storage: Storage, path: str) -> tuple[int, str]:
+    """Size and xxh3 of a file; raises FileNotFoundError."""
+    file = storage.open_read(path)
+    try:
+        size = file.identity().size_bytes
+        # A segment file is at most some hundred megabytes; read in one piece it is hashed at memory speed.
+        return size, checksum(file.read(0, size))
+    finally:
+        file.close()
+
+
+class Place(NamedTuple):
+    """Time (microseconds), suffix and hash of the agent of a record: its memory id, but for the agent's name."""
+
+    time_us: int
+    suffix: int
+    agent_hash: int
+
+
+_ID_COLUMNS = (TIME, SUFFIX, AGENT_HASH)
+_SAME_KEY_MAX = 16
+"""Documents of one key that are looked at; there is one."""
+
+
+class Partition:
+    """An opened index, on disk or in memory. Thread-safe once opened.
+
+    Attributes:
+        searcher: as of the last commit that was looked at.
+    """
+
+    def __init__(self, index: tantivy.Index) -> None:
+        self.index = index
+        self.searcher = index.searcher()
+        self._agents: dict[int, list[str]] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        root: str,
+        entry: PartitionEntry,
+        *,
+        analyzer: Analyzer,
+        verified: set[str],
+        is_written: Callable[[], bool],
+    ) -> Partition:
+        """Open a partition on disk.
+
+        Args:
+            storage: where it lies.
+            root: the directory of all partitions.
+            entry: what the state says of it.
+            analyzer: the index's.
+            verified: names of files (``directory/file``) that this process has verified; added to.
+            is_written: whether somebody is indexing now, so that the partition may be ahead of the state.
+
+        Raises:
+            IndexFailedError: it is damaged or missing.
+        """
+        directory = os.path.join(root, entry.directory)
+        _verify(storage, directory, entry, verified, is_written)
+        with translated(directory):
+            index = tantivy.Index.open(directory)
+            index.config_reader("manual", 0)
+            analyzer.register(index)
+            return cls(index)
+
+    def reload(self) -> None:
+        """Take the newest commit."""
+        with translated("the search index"):
+            self.index.reload()
+            self.searcher = self.index.searcher()
+        self._agents = None
+
+    @property
+    def records(self) -> int:
+        """Documents that are not deleted."""
+        return self.searcher.num_docs
+
+    def places(self, addresses: list[tantivy.DocAddress]) -> list[Place]:
+        """What each document's memory id is made of."""
+        columns: list[list[Any]] = [self.searcher.fast_field_values(name, addresses) for name in _ID_COLUMNS]
+        return list(map(Place._make, zip(*columns, strict=True)))
+
+    def agents(self) -> list[str]:
+        """Every agent that has, or had, a document."""
+        with translated("the search index"):
+            return [agent for agent, _ in self.searcher.terms_with_prefix(AGENT, "")]
+
+    def agents_of(self, number: int) -> list[str]:
+        """The agents that have this hash; one, but for a collision."""
+        if self._agents is None:
+            found: dict[int, list[str]] = {}
+            for agent in self.agents():
+                found.setdefault(agent_hash(agent), []).append(agent)
+            self._agents = found
+        return self._agents.get(number, [])
+
+    def ids_of_hash(self, wanted: str, compiler: Compiler) -> list[str]:
+        """Memory ids of the documents whose id has this hash in FORGOTTEN; at most one."""
+        with translated("the search index"):
+            hits = self.searcher.search(compiler.keys([key_of_hash(wanted)]), _SAME_KEY_MAX).hits
+            places = self.places([address for _, address in hits])
+        ids = (memory_id for place in places for memory_id in self.memory_ids(place))
+        return [memory_id for memory_id in ids if text_hash(memory_id) == wanted]
+
+    def memory_ids(self, place: Place) -> list[str]:
+        """The id of a document; several where hashes of agents collide, of which one has a record."""
+        stamp = iso_and_id_stamp(place.time_us)[1]
+        return [f"{agent}_{stamp}{number_suffix(place.suffix)}" for agent in self.agents_of(place.agent_hash)]
+
+
+def _verify(
+    storage: Storage, directory: str, entry: PartitionEntry, verified: set[str], is_written: Callable[[], bool]
+) -> None:
+    for name, (size, xxh3) in entry.files.items():
+        known = f"{entry.directory}/{name}"
+        if known in verified:
+            continue
+        try:
+            found = file_checksum(storage, os.path.join(directory, name))
+        except FileNotFoundError:
+            # Merged away by a commit that came after the state was read; tantivy says whether its own files are there.
+            continue
+        except StorageError as error:
+            raise IndexFailedError(f"{directory}: {error}") from error
+        if found != (size, xxh3):
+            if name == META and is_written():
+                continue  # replaced by each commit and each merge; the state follows
+            raise IndexFailedError(
+                f"{os.path.join(directory, name)} is damaged; the search index of this month is built again"
+            )
+        if name != META:
+            verified.add(known)

@@ -1,0 +1,330 @@
+"""The search of one open store, put together: what the face calls.
+
+A search is never behind, so it has to do with whatever there is: it indexes first where that is worth it, scans where
+it is not, and sees to it that the index catches up afterwards, in the background. Until the first search (or the
+first ``memstore index``) of a store there is no index, and nobody pays for one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+
+from memstore.engine.engine import Engine
+from memstore.errors import CorruptionError, MemstoreError, NotFoundError, UsageError
+from memstore.format.consumer_file import ConsumerFile
+from memstore.search.aggregate import Aggregator, group_field, parse_interval, parse_metric
+from memstore.search.compile import Compiler
+from memstore.search.document import identifier, texts_of
+from memstore.search.filters import Filters
+from memstore.search.foreign import IndexFailedError
+from memstore.search.indexer import Indexer, IndexReport, Progress
+from memstore.search.query import parse_question
+from memstore.search.question import Everything, Group, IdIs, Node, Question
+from memstore.search.result import AggregateResult, SearchResult, Sort
+from memstore.search.schema import CONTEXT, CONTEXT_FIELDS, Analyzer, IndexShape
+from memstore.search.searcher import Asked, Searcher, SourceFailedError
+from memstore.search.similar import like
+from memstore.search.sources import Plan, Sources, Standing
+from memstore.search.state import CONSUMER, stale_months, state_of, with_state
+from memstore.search.tail import TAIL_BYTES_MAX
+
+_log = logging.getLogger(__name__)
+SCAN_RECORDS_MAX = 20_000
+"""Records that are rather scanned than indexed while somebody waits: less than a second's work."""
+BEHIND_BYTES = 1024 * 1024
+"""Bytes in the tail above which the index is brought up to date in the background."""
+LIMIT_MAX = 1000
+"""Hits on one page."""
+_ATTEMPTS_MAX = 5
+SORTS = ("relevance", "newest", "oldest")
+T = TypeVar("T")
+_all: weakref.WeakSet[Search] = weakref.WeakSet()
+
+
+class Search:
+    """Thread-safe; survives fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        settings = engine.settings.search
+        self._engine = engine
+        self._background = settings.background and not engine.read_only
+        self._shape = IndexShape(settings.language, tuple(sorted(set(settings.context_keys))))
+        self._analyzer = Analyzer(settings.language)
+        self._compiler = Compiler(self._analyzer)
+        self._sources = Sources(engine, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler)
+        self._searcher = Searcher(
+            sources=self._sources,
+            compiler=self._compiler,
+            analyzer=self._analyzer,
+            reader=engine.reader,
+            clock=engine.clock,
+        )
+        self._indexer = Indexer(engine, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler)
+        self._reset()
+        _all.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    # -- questions
+
+    def search(
+        self,
+        query: str,
+        filters: Filters,
+        *,
+        sort: Sort,
+        limit: int,
+        cursor: str | None,
+        highlight: bool,
+        facets: Iterable[str],
+    ) -> SearchResult:
+        """One page of what matches; see `memstore.MemStore.search`."""
+        began_s = self._engine.clock.monotonic_s()
+        if sort not in SORTS:
+            raise UsageError(f"sort is one of {', '.join(SORTS)}, not {sort!r}")
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
+            raise UsageError(f"limit is a number from 1 to {LIMIT_MAX}, not {limit!r}")
+        if not isinstance(query, str):
+            raise UsageError(f"a query is text, not {type(query).__name__}")
+        names = [facets] if isinstance(facets, str) else list(facets)
+        fields = {name: group_field(name, self._shape.context_keys) for name in names}
+        asked = self._asked(self._question(query), filters)
+        page = self._answer(
+            asked,
+            lambda plan: self._searcher.page(
+                plan, asked, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=fields
+            ),
+        )
+        return SearchResult(
+            page.hits,
+            page.total,
+            page.facets,
+            page.cursor,
+            asked.question.hints,
+            page.notes,
+            page.scanned,
+            self._engine.clock.monotonic_s() - began_s,
+        )
+
+    def similar(self, memory_id: str, filters: Filters, *, limit: int) -> SearchResult:
+        """Records that share a record's most telling words; see `memstore.MemStore.similar`."""
+        began_s = self._engine.clock.monotonic_s()
+        line = self._engine.reader.get_line(memory_id)
+        if line is None:
+            raise NotFoundError(f"there is no record {memory_id}")
+        texts = texts_of(orjson.loads(line))
+        nothing = self._asked(Question(None), filters)
+        node: Node | None = self._answer(
+            nothing,
+            lambda plan: like(texts, self._analyzer, lambda terms: self._searcher.frequencies(plan, terms)),
+        )
+        if node is None:
+            return SearchResult((), 0)
+        asked = self._asked(Question(Group(must=(node,), must_not=(IdIs(memory_id),))), filters)
+        page = self._answer(
+            asked,
+            lambda plan: self._searcher.page(
+                plan, asked, sort="relevance", limit=limit, cursor=None, highlight=False, facets={}
+            ),
+        )
+        seconds = self._engine.clock.monotonic_s() - began_s
+        return SearchResult(page.hits, page.total, {}, None, (), page.notes, page.scanned, seconds)
+
+    def aggregate(
+        self,
+        query: str,
+        filters: Filters,
+        *,
+        by: Iterable[str],
+        metrics: Iterable[str],
+        interval: str | float | None,
+    ) -> AggregateResult:
+        """Groups and figures; see `memstore.MemStore.aggregate`."""
+        began_s = self._engine.clock.monotonic_s()
+        keys = self._shape.context_keys
+        names = [by] if isinstance(by, str) else list(by)
+        fields = {name: group_field(name, keys) for name in names}
+        figures = [parse_metric(text, keys) for text in ([metrics] if isinstance(metrics, str) else metrics)]
+        interval_us = None if interval is None else parse_interval(interval)
+        asked = self._asked(self._question(query), filters)
+
+        def add_up(plan: Plan) -> tuple[Aggregator, Any]:
+            aggregator = Aggregator(fields, figures, interval_us)
+            return aggregator, (self._searcher.aggregate(plan, asked, aggregator), tuple(plan.notes))
+
+        aggregator, (scanned, notes) = self._answer(asked, add_up)
+        seconds = self._engine.clock.monotonic_s() - began_s
+        return AggregateResult(aggregator.rows(), aggregator.total, asked.question.hints, notes, scanned, seconds)
+
+    def _question(self, text: str) -> Question:
+        question = parse_question(text, now_us=self._engine.clock.now_us(), context_keys=self._shape.context_keys)
+        return Question(None, question.hints) if isinstance(question.node, Everything) else question
+
+    def _asked(self, question: Question, filters: Filters) -> Asked:
+        fields = []
+        by_key = {key: field for field, key in CONTEXT_FIELDS.items()}
+        for key, value in filters.record.context:
+            if key in by_key:
+                text = identifier(value)
+                if text is None:
+                    raise UsageError(f"context {key!r} is searched by text or a whole number, not {value!r}")
+                fields.append((by_key[key], text))
+            elif key in self._shape.context_keys:
+                fields.append((f"{CONTEXT}.{key}", value))
+            else:
+                raise UsageError(f"context {key!r} is not indexed; name it in search.context_keys, or use range()")
+        return Asked(question, filters, tuple(fields))
+
+    def _answer(self, asked: Asked, ask: Callable[[Plan], T]) -> T:
+        """Ask what there is; a part of the index that fails is left out, and asked for again."""
+        for _ in range(_ATTEMPTS_MAX):
+            standing = self._ready(asked.filters)
+            plan = self._sources.plan(standing, asked.filters)
+            self._condemn_damaged()
+            try:
+                answer = ask(plan)
+            except SourceFailedError as failed:
+                _log.error("%s", failed)
+                self._sources.give_up(failed.partition)
+                self._condemn_damaged()
+                continue
+            self._look_after(standing)
+            return answer
+        raise IndexFailedError(
+            f"{self._engine.paths.search}: the search index failed again and again; `memstore index rebuild` builds it"
+        )
+
+    # -- the index
+
+    def _ready(self, wanted: Filters) -> Standing:
+        """The index, brought up to date first where scanning would take longer."""
+        standing = self._sources.standing()
+        if self._engine.read_only:
+            return standing
+        watermark: Mapping[str, int] = {} if standing.content is None else standing.content.lanes
+        behind = standing.ready and self._sources.tail.waiting_bytes(standing.lanes, watermark) > TAIL_BYTES_MAX
+        unsound = not standing.ready or bool(standing.stale)
+        if not behind and not (unsound and self._sources.estimate(standing, wanted) > SCAN_RECORDS_MAX):
+            return standing
+        try:
+            self._indexer.run()
+        except MemstoreError as error:
+            _log.warning("the search index could not be brought up to date, so the store is scanned: %s", error)
+        return self._sources.standing()
+
+    def _look_after(self, standing: Standing) -> None:
+        """Index in the background what a search had to do without."""
+        if not self._background:
+            return
+        watermark: Mapping[str, int] = {} if standing.content is None else standing.content.lanes
+        behind = sum(max(lane.end - watermark.get(lane.token, 0), 0) for lane in standing.lanes)
+        if not standing.ready or standing.stale or standing.doubts or behind > BEHIND_BYTES:
+            self.start_indexing()
+
+    def start_indexing(self) -> None:
+        """Bring the index up to date in the background, unless that is under way."""
+        with self._lock:
+            if self._closing.is_set() or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._thread = threading.Thread(target=self._index_quietly, name="memstore-indexer", daemon=True)
+            self._thread.start()
+
+    def _index_quietly(self) -> None:
+        try:
+            self._indexer.run(stop=self._closing.is_set)
+        except MemstoreError as error:
+            _log.warning("the search index is behind, and searches scan: %s", error)
+        except Exception:  # noqa: BLE001 - logged; a thread of ours must not die in silence
+            _log.exception("the indexer failed; searches scan")
+
+    def index(
+        self,
+        *,
+        stop: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+        rebuild: Iterable[str] | None = None,
+    ) -> IndexReport | None:
+        """Bring the index up to date now; None where another process is at it."""
+        self._engine.check_writable()
+        return self._indexer.run(stop=stop, progress=progress, rebuild=rebuild)
+
+    def catch_up(self) -> None:
+        """What a process that writes does for an index that somebody uses: nothing, where nobody does."""
+        if self._background and self._engine.consumers.identify(CONSUMER) is not None:
+            self.start_indexing()
+
+    def status(self) -> dict[str, Any]:
+        """What there is; see `memstore.MemStore.index_status`."""
+        standing = self._sources.standing()
+        content = standing.content
+        if content is None:
+            return {"ready": False, "partitions": [], "stale": [], "behind_bytes": None, "in_doubt": False}
+        storage, root = self._engine.storage, self._engine.paths.search
+        partitions = []
+        for month, entry in sorted(standing.state.partitions.items()):
+            directory = os.path.join(root, entry.directory)
+            size = sum(
+                identity.size_bytes
+                for name in entry.files
+                if (identity := storage.identify(os.path.join(directory, name))) is not None
+            )
+            partitions.append({"month": month, "records": entry.records, "bytes": size})
+        return {
+            "ready": True,
+            "language": self._shape.language,
+            "context_keys": list(self._shape.context_keys),
+            "partitions": partitions,
+            "records": sum(each["records"] for each in partitions),
+            "bytes": sum(each["bytes"] for each in partitions),
+            "stale": sorted(standing.stale),
+            "behind_bytes": sum(max(lane.end - content.lanes.get(lane.token, 0), 0) for lane in standing.lanes),
+            "in_doubt": bool(standing.doubts),
+        }
+
+    def _condemn_damaged(self) -> None:
+        """Note durably which months have to be built anew."""
+        damaged = self._sources.take_damaged()
+        if not damaged or self._engine.read_only:
+            return
+
+        def change(content: ConsumerFile) -> ConsumerFile:
+            state = state_of(content)
+            if damaged <= stale_months(content, state):
+                return content
+            return with_state(content, msgspec.structs.replace(state, stale=sorted(damaged.union(state.stale))))
+
+        try:
+            self._engine.consumers.update(CONSUMER, change)
+        except (KeyError, CorruptionError, msgspec.ValidationError) as error:
+            _log.info("the state of the search index has gone: %s", error)
+
+    def close(self) -> None:
+        """Stop what goes on in the background. Idempotent."""
+        self._closing.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+        self._sources.clear()
+
+    def _after_fork_in_child(self) -> None:
+        self._reset()
+        self._sources.forget_after_fork()
+
+
+def _reset_in_child() -> None:
+    for search in list(_all):
+        search._after_fork_in_child()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_reset_in_child)

@@ -1,0 +1,287 @@
+"""Answer questions: hits, counts and groups, from the index, the tail and scans alike.
+
+What is asked is turned into one query for each source; what is found is put together (`memstore.search.collect`), and
+the records of the hits are read from the store like any others: verified, and not found where they have been
+forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+import tantivy
+import xxhash
+
+from memstore.clock import Clock
+from memstore.engine.record_reader import RecordReader
+from memstore.errors import CorruptionError, UsageError
+from memstore.record import decode_record
+from memstore.search.aggregate import Aggregator
+from memstore.search.collect import Candidate, FacetCollector, HitCollector
+from memstore.search.compile import Compiler, How, RankOf, no_correction
+from memstore.search.cursor import SHOWN_MAX, Cursor, decode_cursor, encode_cursor
+from memstore.search.document import texts_of
+from memstore.search.filters import Filters
+from memstore.search.foreign import IndexFailedError
+from memstore.search.highlight import Highlighter
+from memstore.search.partition import Partition
+from memstore.search.question import Question, is_scored
+from memstore.search.result import FacetCount, Highlight, Scanned, SearchHit, Sort
+from memstore.search.schema import TEXT, Analyzer, record_key
+from memstore.search.sources import Plan, Source, Sources
+
+_log = logging.getLogger(__name__)
+FACET_VALUES = 100
+"""Values of a facet that are given back: the most frequent."""
+_SPARE_HITS = 8
+"""Hits beyond the limit that are collected, for records that go between the index and the store."""
+PlanMaker = Callable[[], Plan]
+
+
+class SourceFailedError(Exception):
+    """A partition refused to be searched: it is left out, its month scanned, and the question asked again."""
+
+    def __init__(self, partition: Partition, error: IndexFailedError) -> None:
+        super().__init__(str(error))
+        self.partition = partition
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question, whole.
+
+    Attributes:
+        question: the text, parsed.
+        filters: what must hold beside it.
+        fields: values that fields must have beside these: ``(field, value)``.
+    """
+
+    question: Question
+    filters: Filters
+    fields: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def fingerprint(self) -> int:
+        """Equal ones ask the same, for cursors."""
+        return xxhash.xxh3_64_intdigest(
+            repr((self.question.node, self.filters, self.fields)).encode("utf-8", "replace")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one search found."""
+
+    hits: tuple[SearchHit, ...]
+    total: int
+    facets: dict[str, list[FacetCount]]
+    cursor: str | None
+    scanned: Scanned
+    notes: tuple[str, ...]
+
+
+class Searcher:
+    """Thread-safe: holds nothing that changes."""
+
+    def __init__(
+        self, *, sources: Sources, compiler: Compiler, analyzer: Analyzer, reader: RecordReader, clock: Clock
+    ) -> None:
+        self._sources = sources
+        self._compiler = compiler
+        self._analyzer = analyzer
+        self._reader = reader
+        self._clock = clock
+
+    def page(
+        self,
+        plan: Plan,
+        asked: Asked,
+        *,
+        sort: Sort,
+        limit: int,
+        cursor: str | None,
+        highlight: bool,
+        facets: dict[str, str],
+    ) -> Page:
+        """One page of hits.
+
+        Args:
+            plan: what is searched.
+            asked: what for.
+            sort: in which order; by relevance means newest first where the question tells no record from another.
+            limit: hits on the page, at least 1.
+            cursor: of the page before.
+            highlight: whether to look for passages.
+            facets: fields to count values of, by the caller's names.
+
+        Raises:
+            SourceFailedError: a partition refused.
+            UsageError: the cursor is none of this question's.
+        """
+        scored = sort == "relevance" and is_scored(asked.question.node)
+        order: Sort = "newest" if sort == "relevance" and not scored else sort
+        fingerprint = asked.fingerprint ^ len(order)
+        before = None if cursor is None else decode_cursor(cursor, asked=fingerprint)
+        shown = set() if before is None else before.shown_keys()
+        if len(shown) + limit > SHOWN_MAX and scored:
+            raise UsageError(f"by relevance {SHOWN_MAX} hits can be paged through; sort by newest to see all")
+        hits = HitCollector(
+            self._compiler,
+            sort=order,
+            limit=limit + len(shown) + _SPARE_HITS,
+            after=None if before is None or scored else before.place,
+        )
+        counted = FacetCollector(facets)
+        scanned = self._through(plan, asked, (hits.collect, counted.collect), scored=scored)
+        candidates = [each for each in hits.candidates() if not shown or not shown & _short_keys(each)]
+        notes = list(plan.notes)
+        found = self._read(candidates, limit, notes)
+        highlighter = Highlighter(asked.question.node, self._analyzer) if highlight else None
+        listed = tuple(
+            SearchHit(
+                decode_record(line),
+                each.score if scored else None,
+                _passages(highlighter, line),
+            )
+            for each, _, line in found
+        )
+        following = None
+        if found and len(found) == limit and len(candidates) > limit:
+            last = found[-1][0].place
+            keys = [record_key(memory_id) & 0xFFFFFFFF for _, memory_id, _ in found]
+            following = encode_cursor(
+                Cursor(fingerprint, None, b"".join(key.to_bytes(4, "big") for key in (*sorted(shown), *keys)))
+                if scored
+                else Cursor(fingerprint, (last.time_us, last.suffix))
+            )
+        named = {
+            name: [FacetCount(value, count) for value, count in values]
+            for name, values in counted.largest(FACET_VALUES).items()
+        }
+        return Page(listed, hits.total, named, following, scanned, tuple(notes))
+
+    def aggregate(self, plan: Plan, asked: Asked, aggregator: Aggregator) -> Scanned:
+        """Add up groups. Raises as `page`."""
+        return self._through(plan, asked, (aggregator.collect,), scored=False)
+
+    def count(self, plan: Plan, asked: Asked) -> int:
+        """How many records match. Raises as `page`."""
+        hits = HitCollector(self._compiler, sort="relevance", limit=1)
+        self._through(plan, asked, (hits.collect,), scored=False)
+        return hits.total
+
+    def frequencies(self, plan: Plan, terms: Sequence[str]) -> tuple[dict[str, int], int]:
+        """In how many records each term occurs, and how many records there are; scans aside."""
+        records = sum(source.partition.records for source in plan.lasting)
+        found = {term: sum(s.partition.searcher.doc_freq(TEXT, term) for s in plan.lasting) for term in terms}
+        return found, records
+
+    def _through(
+        self,
+        plan: Plan,
+        asked: Asked,
+        collectors: Sequence[Callable[[Partition, tantivy.Query], None]],
+        *,
+        scored: bool,
+    ) -> Scanned:
+        """Show every source to the collectors."""
+        must = self._compiler.filters(asked.filters)
+        must += [self._compiler.context_is(field, value) for field, value in asked.fields]
+        node = asked.question.node
+        terms = sorted(self._compiler.ranked_terms(node)) if scored and len(plan.lasting) > 1 else []
+        frequencies, records = self._frequencies(plan.lasting, terms)
+        seen = {"indexed": 0, "tail": 0, "scanned": 0}
+        keep = self._compiler.says_nothing(node)
+        query = self._compiler.question(node, How(keep_stop_words=keep))
+        for source in self._all(plan):
+            partition = source.partition
+            if terms:
+                rank_of = _correction(partition, terms, frequencies, records)
+                query = self._compiler.question(node, How(rank_of, keep))
+            everything = self._compiler.all_of([*must, *source.must], scored=query, not_any=source.must_not)
+            for collect in collectors:
+                try:
+                    collect(partition, everything)
+                except IndexFailedError as error:
+                    raise SourceFailedError(partition, error) from error
+            seen[source.kind] += partition.records
+        return Scanned(
+            sum(source.kind == "indexed" for source in plan.lasting),
+            seen["indexed"],
+            seen["tail"],
+            seen["scanned"],
+            plan.stale,
+        )
+
+    def _all(self, plan: Plan) -> Iterator[Source]:
+        yield from plan.lasting
+        yield from self._sources.scanned(plan)
+
+    def _frequencies(self, sources: Sequence[Source], terms: Sequence[str]) -> tuple[dict[str, int], int]:
+        if not terms:
+            return {}, 0
+        found = {term: sum(s.partition.searcher.doc_freq(TEXT, term) for s in sources) for term in terms}
+        return found, sum(source.partition.records for source in sources)
+
+    def _read(
+        self, candidates: Sequence[Candidate], limit: int, notes: list[str]
+    ) -> list[tuple[Candidate, str, bytes]]:
+        """The lines of the first so many candidates that are there."""
+        found: list[tuple[Candidate, str, bytes]] = []
+        position = 0
+        while len(found) < limit and position < len(candidates):
+            portion = candidates[position : position + limit - len(found)]
+            position += len(portion)
+            owners = [(each, memory_id) for each in portion for memory_id in each.memory_ids]
+            for (each, memory_id), line in zip(owners, self._lines([i for _, i in owners], notes), strict=True):
+                if line is not None:
+                    found.append((each, memory_id, line))
+        return found
+
+    def _lines(self, memory_ids: list[str], notes: list[str]) -> list[bytes | None]:
+        try:
+            return self._reader.get_lines(memory_ids)
+        except CorruptionError:
+            lines: list[bytes | None] = []
+            for memory_id in memory_ids:
+                try:
+                    lines += self._reader.get_lines([memory_id])
+                except CorruptionError as error:
+                    notes.append(f"{memory_id} matches and cannot be read: {error}")
+                    lines.append(None)
+            return lines
+
+
+def _correction(partition: Partition, terms: Sequence[str], frequencies: dict[str, int], records: int) -> RankOf:
+    """What brings each term's weight in a partition to what it would be in one index of everything.
+
+    tantivy weighs a term by ``ln(1 + (n - df + 0.5) / (df + 0.5))`` of the index that it searches.
+    """
+    if not terms:
+        return no_correction
+    here = partition.records
+    factors: dict[str, float] = {}
+    for term in terms:
+        own = partition.searcher.doc_freq(TEXT, term)
+        factors[term] = _rarity(frequencies[term], records) / _rarity(own, max(here, own)) if own else 1.0
+    return lambda term: factors.get(term, 1.0)
+
+
+def _rarity(frequency: int, records: int) -> float:
+    records = max(records, frequency)
+    return math.log(1 + (records - frequency + 0.5) / (frequency + 0.5))
+
+
+def _short_keys(each: Candidate) -> set[int]:
+    return {record_key(memory_id) & 0xFFFFFFFF for memory_id in each.memory_ids}
+
+
+def _passages(highlighter: Highlighter | None, line: bytes) -> tuple[Highlight, ...]:
+    if highlighter is None or not highlighter.wanted:
+        return ()
+    return highlighter.passages(texts_of(orjson.loads(line)))

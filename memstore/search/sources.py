@@ -1,0 +1,369 @@
+"""Everything that has to be searched for one answer, so that each record is in it once.
+
+In this order, which is that of every read (lanes first): the lanes are listed, then the watermark is read, then
+FORGOTTEN. A record is answered for by just one of
+
+- the partition of its month, where the month is sound and nothing puts the record in doubt;
+- the tail, where it is durable and not in its partition yet;
+- a scan of the store, where its month is stale or its agent's time span in doubt.
+
+Records that may have been forgotten are looked up one by one; those that are gone are left out by their keys.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import tantivy
+
+from memstore.engine.engine import Engine
+from memstore.engine.feed import FedLane
+from memstore.errors import CorruptionError
+from memstore.format.consumer_file import ConsumerFile
+from memstore.format.forgotten import text_hash
+from memstore.fs.storage import FileIdentity
+from memstore.search.chunks import chunks
+from memstore.search.compile import WILDCARDS, Compiler
+from memstore.search.doubts import Doubts, doubts_of
+from memstore.search.filters import Filters
+from memstore.search.foreign import IndexFailedError
+from memstore.search.indexer import LOCK
+from memstore.search.months import month_span_us
+from memstore.search.partition import Partition
+from memstore.search.schema import Analyzer, IndexShape, key_of_hash
+from memstore.search.state import CONSUMER, IndexState, PartitionEntry, stale_months, state_of
+from memstore.search.survey import agents_of, stored_lines
+from memstore.search.tail import Tail
+
+_log = logging.getLogger(__name__)
+_ALL_MONTHS = "everything"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One index to search.
+
+    Attributes:
+        partition: the index.
+        must: what of it counts; empty: all.
+        must_not: what of it does not.
+        kind: ``indexed``, ``tail`` or ``scanned``.
+    """
+
+    partition: Partition
+    must: tuple[tantivy.Query, ...] = ()
+    must_not: tuple[tantivy.Query, ...] = ()
+    kind: str = "indexed"
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one answer is made from.
+
+    Attributes:
+        lasting: partitions and the tail.
+        scans: what has to be scanned, one after the other: agents, since, until.
+        stale: months among it.
+        notes: what was found wrong with the index.
+    """
+
+    lasting: list[Source] = field(default_factory=list)
+    scans: list[tuple[list[str], int, int]] = field(default_factory=list)
+    stale: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The index as it stands at one moment; None where there is none of this shape."""
+
+    lanes: list[FedLane]
+    content: ConsumerFile | None
+    state: IndexState
+    stale: frozenset[str]
+    doubts: Doubts
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is an index at all."""
+        return self.content is not None
+
+
+class Sources:
+    """Makes plans, and keeps what is open between them. Thread-safe."""
+
+    def __init__(self, engine: Engine, *, shape: IndexShape, analyzer: Analyzer, compiler: Compiler) -> None:
+        self._engine = engine
+        self._shape = shape
+        self._analyzer = analyzer
+        self._compiler = compiler
+        self.tail = Tail(engine.feed, shape=shape, analyzer=analyzer, compiler=compiler)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._identity: FileIdentity | None = None
+        self._content: ConsumerFile | None = None
+        self._state = IndexState()
+        self._open: dict[str, tuple[PartitionEntry, Partition]] = {}
+        self._verified: set[str] = set()
+        self._doubts: tuple[tuple[int, int], Doubts] = ((0, 0), Doubts())
+        self._damaged: set[str] = set()
+        self._reported: set[str] = set()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: new locks, and nothing of the parent's threads."""
+        self.tail.forget_after_fork()
+        self._reset()
+
+    def clear(self) -> None:
+        """Close everything."""
+        self.tail.clear()
+        with self._lock:
+            self._open.clear()
+            self._identity = None
+
+    def standing(self) -> Standing:
+        """The index as it stands now."""
+        lanes = self._engine.feed.lanes()
+        with self._lock:
+            self._look()
+            content, state = self._content, self._state
+            epoch = self._engine.forgotten.epoch()
+            if self._doubts[0] != (state.forgotten, epoch):
+                found = doubts_of(self._engine.forgotten.entries(state.forgotten, epoch))
+                self._doubts = ((state.forgotten, epoch), found)
+            stale = frozenset() if content is None else stale_months(content, state)
+            return Standing(lanes, content, state, stale, self._doubts[1])
+
+    def _look(self) -> None:
+        """Read the state again if it has been replaced."""
+        consumers = self._engine.consumers
+        identity = consumers.identify(CONSUMER)
+        if identity is not None and identity == self._identity:
+            return
+        self._identity, self._content, self._state = None, None, IndexState()
+        try:
+            found = consumers.read(CONSUMER)
+            if found is None:
+                return
+            state = state_of(found.content)
+        except (CorruptionError, msgspec.ValidationError) as error:
+            _log.error("%s; everything is scanned until the search index is built anew", error)
+            return
+        if state.shape == self._shape.fingerprint and state.listed:
+            self._identity, self._content, self._state = found.identity, found.content, state
+            self._damaged, self._reported = set(), set()  # what is built anew has another name, and is looked at anew
+            kept = {entry.directory for entry in state.partitions.values()}
+            self._open = {name: opened for name, opened in self._open.items() if name in kept}
+
+    def give_up(self, partition: Partition) -> None:
+        """A partition has failed while it was searched: its month is damaged."""
+        with self._lock:
+            for directory, (_, opened) in list(self._open.items()):
+                if opened is partition:
+                    del self._open[directory]
+                    self._damaged.add(directory.partition(".")[0])
+
+    def take_damaged(self) -> set[str]:
+        """Months whose partition cannot be used, as found since the last call."""
+        with self._lock:
+            damaged, self._reported = self._damaged - self._reported, set(self._damaged)
+            return damaged
+
+    def plan(self, standing: Standing, wanted: Filters) -> Plan:
+        """What has to be searched.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        since_us, until_us = wanted.record.since_us, wanted.record.until_us
+        plan = Plan()
+        if standing.content is None:
+            plan.stale = (_ALL_MONTHS,)
+            plan.notes.append("there is no search index yet: everything was scanned")
+            plan.scans.append((self._agents(wanted), since_us, until_us))
+            return plan
+        partitions, damaged = self._partitions(standing, since_us, until_us)
+        stale = {month for month in standing.stale | damaged if _overlaps(month, since_us, until_us)}
+        plan.notes += [f"the search index of {month} is damaged: the month was scanned" for month in sorted(damaged)]
+        plan.notes += [
+            f"the search index of {month} is being built: the month was scanned" for month in sorted(stale - damaged)
+        ]
+        plan.stale = tuple(sorted(stale))
+        tail = self.tail.view(standing.lanes, standing.content.lanes)
+        lasting: list[tuple[Partition, str, tuple[tantivy.Query, ...]]] = []
+        lasting += [(partition, "indexed", ()) for partition in partitions]
+        if tail.partition is not None:
+            lasting.append((tail.partition, "tail", () if tail.live is None else (tail.live,)))
+        excluded = self._excluded(standing.doubts, [partition for partition, _, _ in lasting])
+        not_stale = tuple(self._compiler.time_range(*month_span_us(month)) for month in stale)
+        for partition, kind, must in lasting:
+            must_not = (*excluded, *not_stale) if kind == "tail" else excluded
+            plan.lasting.append(Source(partition, must, must_not, kind))
+        if stale:
+            agents = self._agents(wanted)
+            for month in sorted(stale, reverse=True):
+                first, end = month_span_us(month)
+                plan.scans.append((agents, max(first, since_us), min(end, until_us)))
+        plan.scans += self._doubtful_scans(standing.doubts, wanted, stale)
+        return plan
+
+    def scanned(self, plan: Plan) -> Iterator[Source]:
+        """What has to be scanned, in portions; each is gone with the next."""
+        for agents, since_us, until_us in plan.scans:
+            lines = stored_lines(self._engine, agents, since_us, until_us)
+            for partition in chunks(lines, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler):
+                yield Source(partition, kind="scanned")
+
+    def estimate(self, standing: Standing, wanted: Filters) -> int:
+        """How many records a plan would have to scan, about, and how many wait for the tail."""
+        since_us, until_us = wanted.record.since_us, wanted.record.until_us
+        months = {month for month in standing.stale if _overlaps(month, since_us, until_us)}
+        if standing.ready and not months:
+            return 0
+        total = 0
+        for agent in self._agents(wanted):
+            manifest = self._engine.builder.manifest(agent)
+            if manifest is None:
+                continue
+            for day, refs in manifest.days.items():
+                if standing.ready and day[:6] not in months:
+                    continue
+                total += sum(ref.records for ref in refs if ref.t_min < until_us and ref.t_max >= since_us)
+                if total > _ESTIMATE_MAX:
+                    return total
+        return total + sum(lane.end for lane in standing.lanes) // _RECORD_BYTES * (not standing.ready)
+
+    # -- partitions
+
+    def _partitions(self, standing: Standing, since_us: int, until_us: int) -> tuple[list[Partition], set[str]]:
+        """Those that may hold something, newest first, and months whose partition cannot be used."""
+        found: list[Partition] = []
+        damaged: set[str] = set()
+        for month, entry in sorted(standing.state.partitions.items(), reverse=True):
+            if month in standing.stale or not _overlaps(month, since_us, until_us):
+                continue
+            if month in self._damaged:
+                damaged.add(month)
+                continue
+            try:
+                found.append(self._opened(entry))
+            except IndexFailedError as error:
+                if self._engine.consumers.identify(CONSUMER) == self._identity:
+                    _log.error("%s", error)
+                else:
+                    _log.info("%s; it has been replaced meanwhile", error)
+                damaged.add(month)
+        with self._lock:
+            self._damaged |= damaged
+        return found, damaged
+
+    def _opened(self, entry: PartitionEntry) -> Partition:
+        with self._lock:
+            known = self._open.get(entry.directory)
+            if known is not None and known[0] == entry:
+                return known[1]
+            partition = Partition.open(
+                self._engine.storage,
+                self._engine.paths.search,
+                entry,
+                analyzer=self._analyzer,
+                verified=self._verified,
+                is_written=self._is_written,
+            )
+            self._open[entry.directory] = (entry, partition)
+            return partition
+
+    def _is_written(self) -> bool:
+        """Whether somebody holds the index lock."""
+        try:
+            file = self._engine.storage.open_read(self._engine.paths.lock(LOCK))
+        except FileNotFoundError:
+            return False
+        try:
+            return not file.try_lock()
+        finally:
+            file.close()
+
+    # -- doubts
+
+    def _excluded(self, doubts: Doubts, partitions: Sequence[Partition]) -> tuple[tantivy.Query, ...]:
+        """What no partition and no tail answers for."""
+        if not doubts:
+            return ()
+        queries: list[tantivy.Query] = []
+        gone: list[int] = []
+        for each, _ in doubts.ids:
+            ids = {memory_id for partition in partitions for memory_id in partition.ids_of_hash(each, self._compiler)}
+            if any(line is None for line in self._engine.reader.get_lines(ids)):
+                gone.append(key_of_hash(each))
+        if gone:
+            queries.append(self._compiler.keys(gone))
+        names = {text_hash(agent): agent for partition in partitions for agent in partition.agents()}
+        queries += [
+            self._compiler.agent_within(names[span.agent], span.since_us, span.until_us)
+            for span in doubts.spans
+            if span.agent in names
+        ]
+        return tuple(queries)
+
+    def _doubtful_scans(self, doubts: Doubts, wanted: Filters, stale: set[str]) -> Iterator[tuple[list[str], int, int]]:
+        """Spans in doubt that the filters ask for, less the months that are scanned as a whole."""
+        if not doubts.spans:
+            return
+        names = {text_hash(agent): agent for agent in self._agents(wanted)}
+        for span in doubts.spans:
+            agent = names.get(span.agent)
+            if agent is None:
+                continue
+            since_us = max(span.since_us, wanted.record.since_us)
+            until_us = min(span.until_us, wanted.record.until_us)
+            for first, end in _without(stale, since_us, until_us):
+                yield [agent], first, end
+
+    def _agents(self, wanted: Filters) -> list[str]:
+        """Agents that the filters let through."""
+        if wanted.own is not None:
+            if wanted.agents is not None and not _any_matches(wanted.agents)(wanted.own):
+                return []
+            return [wanted.own]
+        if wanted.agents is None:
+            return agents_of(self._engine)
+        if not any(WILDCARDS.search(agent) for agent in wanted.agents):
+            return list(wanted.agents)
+        return list(filter(_any_matches(wanted.agents), agents_of(self._engine)))
+
+
+_ESTIMATE_MAX = 10_000_000
+_RECORD_BYTES = 780
+
+
+def _any_matches(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether an agent id is one of these, or matches one; brackets mean nothing."""
+    escaped = [pattern.replace("[", "[[]") for pattern in patterns]
+    return lambda agent: any(fnmatch.fnmatchcase(agent, pattern) for pattern in escaped)
+
+
+def _overlaps(month: str, since_us: int, until_us: int) -> bool:
+    first, end = month_span_us(month)
+    return first < until_us and end > since_us
+
+
+def _without(months: set[str], since_us: int, until_us: int) -> Iterator[tuple[int, int]]:
+    """``[since_us, until_us)`` less some months."""
+    position = since_us
+    for month in sorted(months):
+        first, end = month_span_us(month)
+        if end <= position or first >= until_us:
+            continue
+        if first > position:
+            yield position, first
+        position = end
+    if position < until_us:
+        yield position, until_us
