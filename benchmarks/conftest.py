@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--records", type=int, default=1_000_000, help="records of the growth benchmark (1000000)")
     group.addoption("--rounds", type=int, default=5, help="interleaved rounds of each benchmark (5)")
     group.addoption("--fill-records", type=int, default=400_000, help="records per round of fill_batch (400000)")
+    group.addoption("--search-records", type=int, default=1_000_000, help="records of the search benchmarks (1000000)")
     group.addoption("--tier-megabytes", type=int, default=200, help="lines of the tier benchmarks, in MB (200)")
     group.addoption("--tier-memory-megabytes", type=int, default=1000, help="lines of tier_memory, in MB (1000)")
     group.addoption(

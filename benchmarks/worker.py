@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from time import monotonic, perf_counter
 from typing import IO, Any
 
+from benchmarks.searching import QUESTIONS
 from benchmarks.tiers import tier_all
 from benchmarks.workloads import SEED, batches, memories
 from memstore import MemStore
@@ -155,6 +156,28 @@ def _tier(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _search(options: argparse.Namespace) -> dict[str, Any]:
+    _wait_for_start()
+    began = perf_counter()
+    store = MemStore(options.root, read_only=True)
+    store.search("timeout", memory_type="ERROR")
+    first_ms = (perf_counter() - began) * 1e3
+    for asked in QUESTIONS:
+        store.search(asked.query, facets=["type", "agent", "tags"], **asked.filters)
+    store.aggregate(by=["type", "agent"], metrics=["avg(ms)", "p99(ms)"])
+    store.aggregate(interval="hour")
+    peak = _own_peak_kib()
+    private = _rss_anonymous_kib()
+    store.close()
+    return {"first_ms": first_ms, "peak_kib": peak, "private_kib": private}
+
+
+def _rss_anonymous_kib() -> int:
+    """Resident memory that is not a file's: pages of the index can be dropped at any time."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+
+
 def _own_peak_kib() -> int:
     """Peak resident memory since this program began: ``ru_maxrss`` counts what the parent had when it forked."""
     with open("/proc/self/status", encoding="ascii") as status:
@@ -184,6 +207,9 @@ def main() -> None:
     opening.add_argument("--agent", required=True)
     opening.add_argument("--read-only", action="store_true")
     opening.set_defaults(run=_open)
+    searching = commands.add_parser("search")
+    searching.add_argument("root")
+    searching.set_defaults(run=_search)
     tiering = commands.add_parser("tier")
     tiering.add_argument("root")
     tiering.add_argument("tier", choices=["warm", "cold"])

@@ -16,14 +16,17 @@ from typing import Any, Self, TypeVar, Unpack
 
 from memstore.agent import AgentMemory, AppendFields, Filters
 from memstore.aio_caretaking import AsyncCaretaking
+from memstore.aio_finding import AsyncFinding
 from memstore.clock import Clock
 from memstore.engine.appender import ImportOutcome, record_list
 from memstore.engine.batch import LoopTicket
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
 from memstore.engine.record_reader import OnDamage
+from memstore.finder import OwnSearchFilters
 from memstore.lifecycle.forget import ForgetReport
 from memstore.record import MemoryRecord
+from memstore.search.result import AggregateResult, SearchResult, Sort
 from memstore.store import Durability, MemStore, SettingsArgument
 from memstore.writing import append_drafts, build_batch, check_import, own_records, record_fields
 
@@ -35,7 +38,7 @@ _INLINE_RECORDS_MAX = 64
 """A longer batch is encoded in a thread, so that the loop is not held for more than a millisecond or so."""
 
 
-class AsyncMemStore(AsyncCaretaking):
+class AsyncMemStore(AsyncCaretaking, AsyncFinding):
     """`MemStore` with awaitable methods, for one event loop at a time. See `MemStore` for arguments and errors."""
 
     def __init__(
@@ -227,6 +230,44 @@ class AsyncAgentMemory:
     async def count(self, *, on_damage: OnDamage = "raise", **filters: Unpack[Filters]) -> int:
         """See `AgentMemory.count`."""
         return await self._store._call(lambda: self._agent.count(on_damage=on_damage, **filters))  # noqa: SLF001
+
+    async def search(
+        self,
+        query: str = "",
+        *,
+        sort: Sort = "relevance",
+        limit: int = 10,
+        cursor: str | None = None,
+        highlight: bool = True,
+        facets: str | Iterable[str] = (),
+        **filters: Unpack[OwnSearchFilters],
+    ) -> SearchResult:
+        """See `AgentMemory.search`."""
+        return await self._store._call(  # noqa: SLF001 - made by its store
+            lambda: self._agent.search(
+                query, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets, **filters
+            )
+        )
+
+    async def aggregate(
+        self,
+        query: str = "",
+        *,
+        by: str | Iterable[str] = (),
+        metrics: str | Iterable[str] = (),
+        interval: str | float | None = None,
+        **filters: Unpack[OwnSearchFilters],
+    ) -> AggregateResult:
+        """See `AgentMemory.aggregate`."""
+        return await self._store._call(  # noqa: SLF001 - made by its store
+            lambda: self._agent.aggregate(query, by=by, metrics=metrics, interval=interval, **filters)
+        )
+
+    async def similar(self, memory_id: str, *, limit: int = 10, **filters: Unpack[OwnSearchFilters]) -> SearchResult:
+        """See `AgentMemory.similar`."""
+        return await self._store._call(  # noqa: SLF001 - made by its store
+            lambda: self._agent.similar(memory_id, limit=limit, **filters)
+        )
 
     async def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
         """See `AgentMemory.forget`."""

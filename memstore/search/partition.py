@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tantivy
 
-from memstore.codec.checksum import checksum
+from memstore.codec.checksum import RunningChecksum
 from memstore.errors import StorageError
 from memstore.format.forgotten import text_hash
 from memstore.fs.storage import Storage
@@ -26,16 +26,19 @@ from memstore.search.state import PartitionEntry
 from memstore.timestamps import iso_and_id_stamp
 
 META = "meta.json"
-_READ_BYTES = 8 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 def file_checksum(storage: Storage, path: str) -> tuple[int, str]:
     """Size and xxh3 of a file; raises FileNotFoundError."""
     file = storage.open_read(path)
     try:
-        size = file.identity().size_bytes
-        # A segment file is at most some hundred megabytes; read in one piece it is hashed at memory speed.
-        return size, checksum(file.read(0, size))
+        running = RunningChecksum()
+        size = 0
+        while data := file.read(size, _READ_BYTES):
+            running.update(data)
+            size += len(data)
+        return size, running.text()
     finally:
         file.close()
 
