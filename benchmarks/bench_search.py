@@ -16,10 +16,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.bench_reads import Turns
 from benchmarks.measure import Publish, conclude, over, run_rounds
 from benchmarks.report import Ratio, Report, Row
-from benchmarks.searching import QUESTIONS, BareIndex, all_lines, bare_queries, fill_for_search
+from benchmarks.searching import QUESTIONS, BareIndex, all_lines, bare_query, fill_for_search
 from benchmarks.worker import run_together
 from memstore import MemStore
 from memstore.clock import ManualClock
+from memstore.format.names import StorePaths
 from memstore.search.schema import Analyzer
 from memstore.timestamps import day_start_us
 
@@ -85,8 +86,8 @@ def bench_search(  # noqa: PLR0917 - fixtures
     with MemStore(root, settings={"search.background": False}) as store:
         store.index()
     with MemStore(root, read_only=True, settings=_CACHES_OFF) as store:
-        searchers = _searchers(store)
-        queries = [bare_queries(store._engine, asked) for asked in QUESTIONS]
+        searchers = _searchers(root)
+        queries = [bare_query(asked) for asked in QUESTIONS]
 
         def ours(number: int) -> object:
             asked = QUESTIONS[number]
@@ -136,9 +137,9 @@ def _of(turns: Turns, number: int) -> list[float]:
     return [us for index, us in enumerate(turns.us["memstore"]) if index % len(QUESTIONS) == number]
 
 
-def _searchers(store: MemStore) -> list[tantivy.Searcher]:
+def _searchers(root: str) -> list[tantivy.Searcher]:
     """Every partition as tantivy alone would open it."""
-    paths = [entry.path for entry in os.scandir(store._engine.paths.search)]
+    paths = [entry.path for entry in os.scandir(StorePaths(root).search)]
     found = []
     for path in sorted(paths):
         index = tantivy.Index.open(path)

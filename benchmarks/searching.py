@@ -15,7 +15,6 @@ import tantivy
 
 from benchmarks.workloads import SEED, memories
 from memstore import MemStore
-from memstore.engine.engine import Engine
 from memstore.filters import build_filter
 from memstore.search.compile import Compiler
 from memstore.search.document import Documents
@@ -57,7 +56,6 @@ def fill_for_search(root: str, records: int, *, agents: int = 1000) -> int:
     pool = [memory.fields for memory in memories(min(_POOL, records), agents=agents)]
     choose = random.Random(SEED)
     step_us = DAYS * US_PER_DAY // records
-    size = 0
     with MemStore(root, durability="os") as store:
         for start in range(0, records, _BATCH):
             batch = []
@@ -68,8 +66,7 @@ def fill_for_search(root: str, records: int, *, agents: int = 1000) -> int:
                 batch.append({**fields, "response": response, "timestamp_utc": iso_text(time_us)})
             store.append_many(batch)
         assert not store.drain(timeout_s=600).pending
-        size = sum(each["raw_bytes"] for each in store.tiers()["tiers"])
-    return size
+        return sum(each["raw_bytes"] for each in store.tiers()["tiers"])
 
 
 def all_lines(root: str) -> Iterator[bytes]:
@@ -102,14 +99,14 @@ class BareIndex:
         return perf_counter() - began
 
 
-def bare_queries(engine: Engine, asked: Asked) -> tantivy.Query:
+def bare_query(asked: Asked) -> tantivy.Query:
     """The query that a question comes to, made once: what tantivy alone is asked."""
     compiler = Compiler(Analyzer("english"))
     filters = dict(asked.filters)
     agent, success = filters.pop("agent", None), filters.pop("success", None)
-    record = build_filter(now_us=engine.clock.now_us(), **filters)
+    record = build_filter(now_us=0, **filters)
     wanted = search_filters(record, agents=agent, own=None, success=success)
     must = compiler.filters(wanted)
     must += [compiler.context_is("session", value) for _, value in record.context]
-    node = parse_question(asked.query, now_us=engine.clock.now_us()).node
+    node = parse_question(asked.query, now_us=0).node
     return compiler.all_of(must, scored=compiler.question(node))

@@ -256,7 +256,7 @@ def test_once_runs_every_job_once(memstore, aged):
 
 def test_once_reads_everything_again_only_when_that_is_due(memstore, aged):
     events = [[json.loads(line)["event"] for line in memstore("daemon", "--once").out.splitlines()] for _ in range(2)]
-    assert events == [["started", "action", "scrub", "stopped"], ["started", "stopped"]]
+    assert events == [["started", "indexed", "action", "scrub", "stopped"], ["started", "stopped"]]
 
 
 def test_damage_that_a_scrub_finds_is_told_with_its_place_and_is_the_exit_code(memstore, aged):
