@@ -394,13 +394,15 @@ def keep_with_a_wrong_clock(year: Year, keeper: MemStore) -> None:
     keeper.maintain()
     year.compare("right clock")
     counts = {agent: keeper.agent(agent).count() for agent in year.known}
+    withheld = 0
     for step in (40, -40):
         year.clock.step(step * DAY_S)
         report = keeper.maintain()
         assert not {"expire", "purge"} & {r.action.kind for r in report.done}
         assert failures(report) == []
-        assert any("clock is not trusted" in why for action, why in report.skipped), step
+        withheld += sum("clock is not trusted" in why for action, why in report.skipped)
         assert {agent: keeper.agent(agent).count() for agent in year.known} == counts
+    assert withheld  # not at each step: once it is set back, nothing need be due
     year.outage_us = at(year.day + 41)  # what was merged meanwhile was dated wrongly
     year.clock.advance(3600)
 
