@@ -24,11 +24,16 @@ _END_OF_TIME_US = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document that may be a hit; one of several ids has a record, where hashes of agents collide."""
+    """A document that may be a hit."""
 
     score: float
     place: Place
-    memory_ids: tuple[str, ...]
+    partition: Partition
+
+    @property
+    def memory_ids(self) -> list[str]:
+        """Its id; of several, where hashes of agents collide, one has a record."""
+        return self.partition.memory_ids(self.place)
 
 
 class HitCollector:
@@ -76,7 +81,7 @@ class HitCollector:
         self.total += matching(result)
         scores = [score for score, _ in result.hits]
         places = partition.places([address for _, address in result.hits])
-        return [_candidate(partition, place, score) for score, place in zip(scores, places, strict=True)]
+        return [Candidate(score, place, partition) for score, place in zip(scores, places, strict=True)]
 
     def _by_time(self, partition: Partition, query: tantivy.Query) -> list[Candidate]:
         newest = self._sort == "newest"
@@ -99,7 +104,7 @@ class HitCollector:
             hits = [hit for hit in hits if hit[0] != last_us]
             places += self._ties(partition, rest, last_us, None)
         places += partition.places([address for _, address in hits])
-        return [_candidate(partition, place, 0.0) for place in places]
+        return [Candidate(0.0, place, partition) for place in places]
 
     def _ties(self, partition: Partition, query: tantivy.Query, time_us: int, beyond: int | None) -> list[Place]:
         """Records of one time, in order of their suffixes, behind one of them."""
@@ -120,10 +125,6 @@ def matching(result: tantivy.SearchResult) -> int:
 
 def _order_of(newest: bool) -> tantivy.Order:  # noqa: FBT001 - of two
     return tantivy.Order.Desc if newest else tantivy.Order.Asc
-
-
-def _candidate(partition: Partition, place: Place, score: float) -> Candidate:
-    return Candidate(score, place, tuple(partition.memory_ids(place)))
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from memstore.search.question import Fuzzy, Node, Words, text_nodes
 from memstore.search.result import Highlight
@@ -32,6 +32,7 @@ class Highlighter:
         for each in text_nodes(node):
             self._take(each)
         self.wanted = bool(self._terms or self._prefixes or self._near)
+        self._likely = None if self._near else _likely_words((*self._terms, *self._prefixes))
 
     def _take(self, node: Words | Fuzzy) -> None:
         words = _WORD.findall(node.text)
@@ -61,10 +62,11 @@ class Highlighter:
         return tuple(passage for _, _, passage in best)
 
     def _spans(self, text: str) -> list[tuple[int, int, str]]:
-        matches: Callable[[str], str | None] = self._match
+        # Letters with accents are folded, so only of plain text can be told by its first letters what may match.
+        words = self._likely if self._likely is not None and text.isascii() else _WORD
         spans = []
-        for word in _WORD.finditer(text):
-            term = matches(word[0])
+        for word in words.finditer(text):
+            term = self._match(word[0])
             if term is not None:
                 spans.append((word.start(), word.end(), term))
         return spans
@@ -82,6 +84,17 @@ class Highlighter:
             if any(within_edits(term, near, distance) for term in terms):
                 return near
         return None
+
+
+def _likely_words(terms: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds words that begin like one of these terms: a stem and its words differ in their ends."""
+    beginnings = {re.escape(term[:-1] if len(term) > _WHOLE_CHARS_MAX else term) for term in terms}
+    if not beginnings:
+        return None
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(beginnings))})[^\W_]*", re.IGNORECASE)
+
+
+_WHOLE_CHARS_MAX = 3
 
 
 def _best_passage(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[Highlight, int]:
