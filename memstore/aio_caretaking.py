@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from memstore.backup.points import BackupInfo
+from memstore.backup.report import BackupReport
+from memstore.backup.verify import VerifyReport
 from memstore.caretaking import Progress
 from memstore.filters import TimeArgument, TypeArgument
 from memstore.format.holds_file import Hold
@@ -112,5 +116,32 @@ class AsyncCaretaking:
         """See `MemStore.check`; ``progress`` and ``on_finding`` are called from another thread."""
         report: CheckReport = await self._call(
             lambda: self._store.check(full=full, progress=progress, on_finding=on_finding)
+        )
+        return report
+
+    async def backup(
+        self, destination: str | os.PathLike[str], *, anew: bool = False, progress: Progress | None = None
+    ) -> BackupReport:
+        """See `MemStore.backup`; ``progress`` is called from another thread."""
+        report: BackupReport = await self._call(lambda: self._store.backup(destination, anew=anew, progress=progress))
+        return report
+
+    async def backups(self, destination: str | os.PathLike[str]) -> list[BackupInfo]:
+        """See `MemStore.backups`."""
+        found: list[BackupInfo] = await self._call(self._store.backups, destination)
+        return found
+
+    async def verify_backup(
+        self,
+        destination: str | os.PathLike[str],
+        point: str | None = None,
+        *,
+        scratch: str | os.PathLike[str] | None = None,
+        compare: bool = False,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """See `MemStore.verify_backup`; ``progress`` is called from another thread."""
+        report: VerifyReport = await self._call(
+            lambda: self._store.verify_backup(destination, point, scratch=scratch, compare=compare, progress=progress)
         )
         return report

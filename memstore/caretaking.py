@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from memstore.backup.create import create_backup
+from memstore.backup.points import BackupInfo, list_backups
+from memstore.backup.report import BackupReport
+from memstore.backup.verify import VerifyReport, verify_backup
 from memstore.engine.engine import Engine
 from memstore.errors import UsageError
 from memstore.filters import TimeArgument, TypeArgument
@@ -212,6 +217,69 @@ class Caretaking:
         engine = self._engine
         return check_store(
             engine.storage, engine.paths, clock=engine.clock, full=full, progress=progress, on_finding=on_finding
+        )
+
+    def backup(
+        self, destination: str | os.PathLike[str], *, anew: bool = False, progress: Progress | None = None
+    ) -> BackupReport:
+        """Take a backup into a directory while everything goes on; what has not changed since the last is not copied.
+
+        From the first one on the store keeps its lanes until they are in the backup (up to
+        ``merging.consumer_lag_bytes``), so that any moment between two backups can be restored.
+
+        Args:
+            destination: a directory of its own outside of the store; made if it is not there.
+            anew: copy everything, as after damage was found in older backups.
+            progress: told how many files are done, and how many there are.
+
+        Raises:
+            UsageError: the destination lies in the store, or holds something else, or another store's backups.
+            LockedError: another backup is at work there.
+            StorageFullError: there is no room; the backups that are there stay.
+        """
+        self._engine.check_writable()
+        return create_backup(self._engine, os.fspath(destination), anew=anew, progress=progress)
+
+    def backups(self, destination: str | os.PathLike[str]) -> list[BackupInfo]:
+        """The backups in a directory, oldest first.
+
+        Raises:
+            NotFoundError: it holds no backups.
+        """
+        self._engine.check_open()
+        return list_backups(self._engine.storage, os.fspath(destination))
+
+    def verify_backup(
+        self,
+        destination: str | os.PathLike[str],
+        point: str | None = None,
+        *,
+        scratch: str | os.PathLike[str] | None = None,
+        compare: bool = False,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """Restore a backup to a scratch directory, read every record of it, and count and compare them.
+
+        Args:
+            destination: where the backups are.
+            point: the name of one; the newest unless given.
+            scratch: a directory with room for a whole store; the backups' own unless given.
+            compare: hold the records against those of this store, too.
+            progress: told how many bytes are done, and how many there are.
+
+        Raises:
+            NotFoundError: there is no such backup.
+            StorageFullError: there is no room for the scratch directory.
+        """
+        self._engine.check_open()
+        return verify_backup(
+            self._engine.storage,
+            os.fspath(destination),
+            clock=self._engine.clock,
+            point=point,
+            scratch=None if scratch is None else os.fspath(scratch),
+            against=self._engine if compare else None,
+            progress=progress,
         )
 
     def _time(self, value: TimeArgument | None) -> int | None:

@@ -18,6 +18,7 @@ from typing import Any
 from memstore.cli import (
     agents,
     append,
+    backup,
     check,
     completion,
     config,
@@ -46,7 +47,7 @@ from memstore.cli.render import safe_text
 
 _READ_AND_WRITE = (append, get, recent, range, agents, stats, import_, export)
 _LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
-_HEALTH = (check,)
+_HEALTH = (check, backup)
 _COMMANDS = (*_READ_AND_WRITE, *_LIFE, *_HEALTH, config, shards, drain, demo, completion)
 _DESCRIPTION = """\
 The memory engine for AI agents: durable, many-process, plain files.

@@ -246,6 +246,11 @@ class Engine:
         """See that the root can be a store's, and lay one out where it may."""
         root, storage = self.paths.root, self.storage
         self.check_file_system(root)
+        if not self.read_only and storage.exists(self.paths.backup_list):
+            raise UsageError(
+                f"{root} is a backup, which shares its files with others; open it read-only, or restore it "
+                "(`memstore restore`)"
+            )
         if storage.identify(self.paths.store_file) is None:
             self._check_vacant()
             if not create:

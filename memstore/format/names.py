@@ -16,6 +16,8 @@ KEPT_SUFFIX = ".kept"
 MERGED_SUFFIX = ".merged"
 """A lane that is merged, so that no read of records looks at it, and waits for a consumer."""
 SEAL_MARK = "SEAL"
+BACKUP_LIST = "BACKUP.json"
+"""The list of a point of a backup, written last: without it the directory is no point."""
 CONSUMER_SUFFIX = ".json"
 INCOMING_DIRECTORY = ".incoming"
 TRASH_DIRECTORY = ".trash"
@@ -208,6 +210,11 @@ class StorePaths:
     def recovery_log(self) -> str:
         """Torn tails that were cut off, kept aside."""
         return os.path.join(self.root, "logs", "recovery")
+
+    @property
+    def backup_list(self) -> str:
+        """There in a backup: what it holds. A store has none."""
+        return os.path.join(self.root, BACKUP_LIST)
 
     @property
     def ballast(self) -> str:

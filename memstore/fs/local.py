@@ -250,6 +250,11 @@ class LocalStorage:
         with _translated(f"rename to {target}", source):
             os.rename(source, target)
 
+    def link(self, source: str, target: str) -> None:
+        """See `Storage.link`."""
+        with _translated(f"link to {target}", source):
+            os.link(source, target)
+
     def unlink(self, path: str) -> None:
         """See `Storage.unlink`."""
         with _translated("remove", path):

@@ -128,6 +128,13 @@ class Storage(Protocol):
         """Rename within one file system, replacing a file that stands at the target."""
         ...
 
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name; ``FileExistsError`` if the name is taken.
+
+        `StorageError` where the file system, or a border between two, does not allow it: then copy.
+        """
+        ...
+
     def unlink(self, path: str) -> None:
         """Remove a file; ``FileNotFoundError`` if it is not there."""
         ...

@@ -156,6 +156,11 @@ class CrashingStorage:
                 raise StorageError(f"{source}: cannot rename to {target}: what stands there cannot be replaced by it")
             self._tree.move(self._tree.parent(source), (parent, name))
 
+    def link(self, source: str, target: str) -> None:
+        with self._lock:
+            self.enter("link", source)
+            raise StorageError(f"{source}: cannot link to {target}: a node of this tree has one name")
+
     def unlink(self, path: str) -> None:
         with self._lock:
             self.enter("unlink", path)

@@ -23,6 +23,7 @@ CHANGING_KINDS = frozenset(
         "create",
         "make_directory",
         "rename",
+        "link",
         "unlink",
         "remove_directory",
         "sync_directory",
@@ -167,6 +168,10 @@ class FaultyStorage:
     def rename(self, source: str, target: str) -> None:
         self._pass("rename", source)
         self._inner.rename(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        self._pass("link", source)
+        self._inner.link(source, target)
 
     def unlink(self, path: str) -> None:
         self._pass("unlink", path)

@@ -15,6 +15,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from memstore.errors import StorageError
 from memstore.fs.storage import Storage
 
 
@@ -121,6 +122,20 @@ class StorageSuite:
         storage.rename(new, old)
         assert storage.open_read(old).read(0, 10) == b"new"
         assert storage.identify(new) is None
+
+    def test_a_linked_file_has_two_names_where_links_are_possible(self, storage: Storage, root: str) -> None:
+        first, second = os.path.join(root, "first"), os.path.join(root, "second")
+        storage.create(first).write(b"x", 0)
+        try:
+            storage.link(first, second)
+        except StorageError:
+            assert storage.identify(second) is None
+            return
+        assert storage.identify(first) == storage.identify(second)
+        with _raises(FileExistsError):
+            storage.link(first, second)
+        storage.unlink(first)
+        assert storage.open_read(second).read(0, 1) == b"x"
 
     def test_a_renamed_directory_takes_its_files_along(self, storage: Storage, root: str) -> None:
         storage.make_directory(os.path.join(root, "d"))

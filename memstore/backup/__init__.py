@@ -1,0 +1,1 @@
+"""Backups of a store: points that are plain stores, the lanes between them, and the way back."""
