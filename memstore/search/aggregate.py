@@ -16,12 +16,12 @@ import tantivy
 
 from memstore.errors import UsageError
 from memstore.nearest import nearest_name
-from memstore.search.collect import matching
+from memstore.search.collect import matching, plain_value
 from memstore.search.foreign import translated
 from memstore.search.partition import Partition
 from memstore.search.query import FIELD_NAMES
 from memstore.search.result import AggregateRow
-from memstore.search.schema import BYTES, CONFIDENCE, CONTEXT, CONTEXT_FIELDS, MS, SKETCH, TIME
+from memstore.search.schema import BYTES, CONFIDENCE, CONTEXT_FIELDS, MS, SKETCH, TIME, context_column
 from memstore.search.sketch import percentiles
 from memstore.timestamps import US_PER_DAY, iso_text
 
@@ -75,7 +75,7 @@ def number_field(name: str, context_keys: Iterable[str]) -> str:
     if name in _NUMBERS:
         return _NUMBERS[name]
     if name.startswith("context.") and name.removeprefix("context.") in keys:
-        return f"{CONTEXT}.{name.removeprefix('context.')}"
+        return context_column(name.removeprefix("context."))
     known = [*_NUMBERS, *(f"context.{key}" for key in keys)]
     near = nearest_name(name, known)
     hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)} (search.context_keys names others)"
@@ -91,7 +91,7 @@ def group_field(name: str, context_keys: Iterable[str]) -> str:
             if key == of_context:
                 return field_name
         if key in keys:
-            return f"{CONTEXT}.{key}"
+            return context_column(key)
     target = FIELD_NAMES.get(name)
     if target is None or target in (MS, CONFIDENCE, BYTES, "source_id"):
         known = sorted({n for n, t in FIELD_NAMES.items() if t not in (MS, CONFIDENCE, BYTES, "source_id")})
@@ -199,7 +199,7 @@ class Aggregator:
         return measures
 
     def _key(self, found: dict[str, Any]) -> tuple[Any, ...]:
-        key = tuple(found[name] for name in self._by)
+        key = tuple(plain_value(column, found[name]) for name, column in self._by.items())
         if self._interval_us is None:
             return key
         return (int(found[_TIME_SOURCE]), *key)

@@ -17,7 +17,7 @@ from memstore.search.compile import Compiler
 from memstore.search.foreign import translated
 from memstore.search.partition import Partition, Place
 from memstore.search.result import FacetValue, Sort
-from memstore.search.schema import SUFFIX, TIME
+from memstore.search.schema import CONTEXT, SUFFIX, TIME, unmarked
 
 _END_OF_TIME_US = 2**62
 
@@ -149,7 +149,7 @@ class FacetCollector:
         for name, answer in found.items():
             counts = self.counts.setdefault(name, {})
             for bucket in answer["buckets"]:
-                value = bucket_value(bucket)
+                value = plain_value(self.fields[name], bucket_value(bucket))
                 counts[value] = counts.get(value, 0) + int(bucket["doc_count"])
 
     def largest(self, limit: int) -> dict[str, list[tuple[FacetValue, int]]]:
@@ -163,6 +163,11 @@ VALUES_MAX = 65_000
 
 def _largest(counts: Iterable[tuple[FacetValue, int]], limit: int) -> list[tuple[FacetValue, int]]:
     return heapq.nsmallest(limit, counts, key=lambda each: (-each[1], str(each[0])))
+
+
+def plain_value(column: str, value: Any) -> Any:
+    """A value of a column as the record has it."""
+    return unmarked(value) if isinstance(value, str) and column.startswith(f"{CONTEXT}.") else value
 
 
 def bucket_value(bucket: dict[str, Any]) -> FacetValue:

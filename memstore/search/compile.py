@@ -8,15 +8,16 @@ in the smallest partition, would come last.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import tantivy
 
+from memstore.errors import UsageError
 from memstore.record import Importance
 from memstore.search.document import folded_term
 from memstore.search.filters import Filters
+from memstore.search.pattern import WILDCARDS, escaped, glob_pattern, is_searchable, starts_with
 from memstore.search.question import (
     Boosted,
     Everything,
@@ -40,21 +41,22 @@ from memstore.search.schema import (
     KEY,
     LANE,
     PLACE,
+    SOURCE_ID,
     SUCCESS,
     SUFFIX,
     TAG,
+    TERM_BYTES_MAX,
     TEXT,
     TIME,
     TYPE,
     Analyzer,
     build_schema,
+    marked,
     record_key,
 )
 from memstore.timestamps import YEAR_10000_US
 
 _Occur = tantivy.Occur
-WILDCARDS = re.compile(r"[*?]")
-_PREFIX_CHARS_MIN = 1
 RankOf = Callable[[str], float]
 """What the weight of a term has to be multiplied with in this partition."""
 
@@ -116,7 +118,7 @@ class Compiler:
             case IdIs(memory_id):
                 return _unscored(tantivy.Query.term_query(self._schema, KEY, record_key(memory_id)))
             case Exists(field):
-                return _unscored(tantivy.Query.exists_query(field))
+                return _unscored(self._exists(field))
             case Everything():
                 return tantivy.Query.all_query()
             case Boosted(below, factor):
@@ -124,6 +126,11 @@ class Compiler:
                 return None if inner is None else tantivy.Query.boost_query(inner, factor)
             case Group():
                 return self._group(node, how)
+
+    def _exists(self, field: str) -> tantivy.Query:
+        if field == SOURCE_ID:  # which has no column
+            return tantivy.Query.regex_query(self._schema, field, glob_pattern("*"))
+        return tantivy.Query.exists_query(field)
 
     def filters(self, wanted: Filters) -> list[tantivy.Query]:
         """A query for each filter; all of them must match."""
@@ -149,8 +156,18 @@ class Compiler:
     def context_is(self, field: str, value: object) -> tantivy.Query:
         """A key of context has this very value."""
         if field.startswith(f"{CONTEXT}."):
-            return tantivy.Query.term_query(self._schema, field, value)
+            return self._context_is(field, value)
         return tantivy.Query.term_query(self._schema, field, str(value))
+
+    def _context_is(self, field: str, value: object) -> tantivy.Query:
+        if isinstance(value, str):
+            return tantivy.Query.term_query(self._schema, field, marked(value))
+        if isinstance(value, bool):
+            return tantivy.Query.term_query(self._schema, field, value)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise UsageError(f"context is searched by text, numbers and flags, not {value!r}")
+        numbers = [kind(value) for kind in (int, float) if kind(value) == value]  # 5 and 5.0 are the same number
+        return self._any([tantivy.Query.term_query(self._schema, field, each) for each in numbers if _is_term(each)])
 
     def time_range(self, since_us: int, until_us: int) -> tantivy.Query:
         """Records of ``[since_us, until_us)``."""
@@ -240,12 +257,16 @@ class Compiler:
 
     def _prefix(self, node: Words, terms: Sequence[str]) -> tantivy.Query | None:
         """Words that begin so. Terms are stems, and what was typed may be longer than one: both are looked for."""
-        typed = [word.lower() for word in re.findall(r"[^\W_]+", node.text)]
+        typed = self._analyzer.folded(node.text)
         if not typed:
             return None
+        if len(typed[-1].encode()) > TERM_BYTES_MAX:
+            return tantivy.Query.empty_query()  # no term is that long
         if len(typed) > 1:
-            return tantivy.Query.phrase_prefix_query(self._schema, TEXT, [*terms[:-1], typed[-1]])
-        options = [tantivy.Query.regex_query(self._schema, TEXT, f"{escaped(typed[0])}.*")]
+            *before, last = (escaped(term) for term in terms)
+            last = f"({starts_with(typed[-1])}|{last})"
+            return tantivy.Query.regex_phrase_query(self._schema, TEXT, [*before, last], node.slop)
+        options = [tantivy.Query.regex_query(self._schema, TEXT, starts_with(typed[0]))]
         options += [tantivy.Query.term_query(self._schema, TEXT, term) for term in terms]
         return self._any(options)
 
@@ -286,7 +307,7 @@ class Compiler:
         if exact:
             return self._terms(field, [value])
         if field.startswith(f"{CONTEXT}."):
-            options: list[object] = [value]
+            options: list[object] = [marked(value)]
             if value.lower() in ("true", "false"):
                 options.append(value.lower() == "true")
             for kind in (int, float):
@@ -311,6 +332,8 @@ class Compiler:
 
     def _agent(self, agent: str) -> tantivy.Query:
         if WILDCARDS.search(agent):
+            if not is_searchable(glob_pattern(agent)):
+                raise UsageError(f"{agent!r:.60} has too many wildcards, or is too long for one")
             return tantivy.Query.regex_query(self._schema, AGENT, glob_pattern(agent))
         return self._terms(AGENT, [agent])
 
@@ -321,8 +344,14 @@ class Compiler:
         low, high = node.low, node.high
         if node.field == BYTES:
             kind = tantivy.FieldType.Unsigned
-            low = None if low is None else min(max(math.ceil(low), 0), 2**63)
-            high = None if high is None else min(max(math.floor(high), 0), 2**63)
+            # In whole bytes: what lies strictly above 10.5 begins at 11.
+            low = None if low is None else float(math.floor(low) + 1 if not node.include_low else math.ceil(low))
+            high = None if high is None else float(math.ceil(high) - 1 if not node.include_high else math.floor(high))
+            if (high is not None and high < 0) or (low is not None and low > _BYTES_MAX):
+                return tantivy.Query.empty_query()
+            low = None if low is None else max(int(low), 0)
+            high = None if high is None else min(int(high), _BYTES_MAX)
+            return _unscored(tantivy.Query.range_query(self._schema, node.field, kind, low, high))
         query = tantivy.Query.range_query(
             self._schema,
             node.field,
@@ -335,14 +364,13 @@ class Compiler:
         return _unscored(query)
 
     def _context_number_in(self, node: NumberIn) -> tantivy.Query:
-        # Ranges below a JSON field can only be had through the parser; what goes into its text are a name from the
-        # settings, escaped, and numbers.
+        # Ranges below a JSON field can only be had through the parser; what goes into its text are hexadecimal digits
+        # and numbers.
         low = "*" if node.low is None else repr(node.low)
         high = "*" if node.high is None else repr(node.high)
-        name = re.sub(r"(\W)", r"\\\1", node.field.removeprefix(f"{CONTEXT}."))
         opening, closing = "[" if node.include_low else "{", "]" if node.include_high else "}"
         index = tantivy.Index(self._schema)
-        query = index.parse_query(f"{CONTEXT}.{name}:{opening}{low} TO {high}{closing}", [TEXT])
+        query = index.parse_query(f"{node.field}:{opening}{low} TO {high}{closing}", [TEXT])
         return _unscored(query)
 
     def _terms(self, field: str, values: Iterable[str]) -> tantivy.Query:
@@ -364,6 +392,7 @@ class Compiler:
         return queries[0] if len(queries) == 1 else tantivy.Query.boolean_query([(_Occur.Must, q) for q in queries])
 
 
+_BYTES_MAX = 2**63
 _FILTERS = (FieldIs, FlagIs, NumberIn, TimeIn, IdIs, Exists)
 
 
@@ -374,14 +403,3 @@ def _unscored(query: tantivy.Query) -> tantivy.Query:
 
 def _is_term(value: object) -> bool:
     return not isinstance(value, int) or -(2**63) <= value < 2**63
-
-
-def escaped(text: str) -> str:
-    """Text as a regular expression that matches just it."""
-    return re.sub(r"([^\w])", r"\\\1", text)
-
-
-def glob_pattern(text: str) -> str:
-    """A pattern with ``*`` and ``?`` as a regular expression for a whole term; linear to match, being an automaton."""
-    parts = re.split(r"([*?])", text)
-    return "".join({"*": ".*", "?": "."}.get(part) or escaped(part) for part in parts)

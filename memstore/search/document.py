@@ -37,6 +37,8 @@ from memstore.search.schema import (
     TYPE,
     USER,
     agent_hash,
+    context_segment,
+    marked,
     record_key,
 )
 from memstore.search.sketch import bucket_of
@@ -89,7 +91,7 @@ class Documents:
     """
 
     def __init__(self, context_keys: Iterable[str]) -> None:
-        self._context_keys = tuple(context_keys)
+        self._context_keys = tuple((key, context_segment(key)) for key in context_keys)
         self._agent_hashes: dict[str, int] = {}
 
     def document(self, line: bytes) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class Documents:
             KEY: record_key(memory_id),
             BYTES: size,
         }
-        sketch = {BYTES: bucket_of(size)}
+        sketch: dict[str, Any] = {BYTES: bucket_of(size)}
         tags = record.get("tags")
         if tags:
             found[TAG] = [tag for tag in tags if isinstance(tag, str) and len(tag) <= FIELD_CHARS_MAX]
@@ -136,31 +138,39 @@ class Documents:
             found[FOLDED] = folded
         return found
 
-    def _add_context(self, found: dict[str, Any], sketch: dict[str, int], context: dict[str, Any]) -> None:
+    def _add_context(self, found: dict[str, Any], sketch: dict[str, Any], context: dict[str, Any]) -> None:
         for field, name in CONTEXT_FIELDS.items():
             value = context.get(name)
             if value is not None:
                 text = identifier(value)
                 if text is not None:
                     found[field] = text
-        if not self._context_keys:
-            return
-        named: dict[str, Any] = {}
-        for key in self._context_keys:
-            value = context.get(key)
-            if isinstance(value, bool | str):
-                if isinstance(value, bool) or len(value) <= FIELD_CHARS_MAX:
-                    named[key] = value
-            else:
-                number = _number(value)
-                if number is not None:
-                    named[key] = number
-                    sketch[f"{CONTEXT}.{key}"] = bucket_of(number)
+        named = {
+            segment: value
+            for key, segment in self._context_keys
+            if (value := _context_value(context.get(key))) is not None
+        }
+        buckets = {
+            segment: bucket_of(value)
+            for segment, value in named.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
         if named:
             found[CONTEXT] = named
+        if buckets:
+            sketch[CONTEXT] = buckets
 
 
-def _add_response(found: dict[str, Any], sketch: dict[str, int], response: object) -> None:
+def _context_value(value: object) -> str | bool | float | None:
+    """What is indexed of a value of a key that is a field; None: nothing."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return marked(value) if len(value) <= FIELD_CHARS_MAX else None
+    return _number(value)
+
+
+def _add_response(found: dict[str, Any], sketch: dict[str, Any], response: object) -> None:
     if not isinstance(response, dict):
         return
     success = response.get("success")

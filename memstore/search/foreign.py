@@ -16,6 +16,13 @@ class IndexFailedError(StorageError):
     """The search index, or a part of it, cannot be used; it is derived and can be built again."""
 
 
+class QueryRefusedError(IndexFailedError):
+    """The index is sound, and refuses to look for what was asked."""
+
+
+_REFUSALS = ("An invalid argument was passed", "Schema error", "The field does not exist")
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn whatever tantivy raises into an `IndexFailedError` that names ``what``."""
@@ -25,5 +32,6 @@ def translated(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise IndexFailedError(f"{what}: {error}") from error
+            refused = isinstance(error, ValueError) and str(error).startswith(_REFUSALS)
+            raise (QueryRefusedError if refused else IndexFailedError)(f"{what}: {error}") from error
         raise

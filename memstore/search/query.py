@@ -23,6 +23,7 @@ from memstore.ids import parse_id
 from memstore.nearest import nearest_name
 from memstore.record import Importance, MemoryType
 from memstore.search.foreign import IndexFailedError, translated
+from memstore.search.pattern import WILDCARDS, glob_pattern, is_searchable
 from memstore.search.question import (
     Boosted,
     Everything,
@@ -53,6 +54,7 @@ from memstore.search.schema import (
     TASK,
     TYPE,
     USER,
+    context_column,
 )
 from memstore.timestamps import YEAR_10000_US, parse_time
 
@@ -105,6 +107,13 @@ def parse_question(text: str, *, now_us: int, context_keys: Iterable[str] = ()) 
     return _Parser(now_us, frozenset(context_keys)).parse(text)
 
 
+def plain_question(text: str) -> Question:
+    """A query text as nothing but words: for what the index refuses to look for, like a prefix of too many words."""
+    parser = _Parser(0, frozenset())
+    words = parser.plain(text)
+    return Question(words, (*parser.hints, "that would be too much to look for; its words are searched"))
+
+
 class _NotUnderstoodError(Exception):
     """A clause cannot be taken as it was meant; the message is the hint."""
 
@@ -139,6 +148,10 @@ class _Parser:
         found = [node for node in nodes if node is not None]
         node = found[0] if len(found) == 1 else _group([(None, each) for each in found])
         return Question(node, tuple(self.hints))
+
+    def plain(self, text: str) -> Node | None:
+        """See `plain_question`."""
+        return self._plain(self._bounded(text.encode("utf-8", "replace").decode()))
 
     def _bounded(self, text: str) -> str:
         if len(text) > TEXT_CHARS_MAX:
@@ -246,6 +259,8 @@ class _Parser:
         if target in _NUMBERS:
             number = _number(name, text)
             return NumberIn(target, number, number)
+        if any(WILDCARDS.search(value) and not is_searchable(glob_pattern(value)) for value in values):
+            raise _NotUnderstoodError(f"{name}: too many wildcards, or too long a text with one")
         return FieldIs(target, values)
 
     def _target(self, name: str) -> str:
@@ -256,7 +271,7 @@ class _Parser:
             if known is not None:
                 return known
             if key in self.context_keys:
-                return f"{CONTEXT}.{key}"
+                return context_column(key)
             raise _NotUnderstoodError(f"context.{key} is not indexed (name it in search.context_keys)")
         target = FIELD_NAMES.get(name.lower())
         if target is None:

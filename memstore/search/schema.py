@@ -16,7 +16,7 @@ import xxhash
 
 from memstore.errors import ConfigError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up when a field changes its meaning: partitions of another version are built again."""
 TERM_BYTES_MAX = 100
 """Longer words are left out: hashes, encoded pictures."""
@@ -79,7 +79,7 @@ class IndexShape:
     @property
     def fingerprint(self) -> str:
         """Equal fingerprints mean that partitions can be searched together."""
-        text = f"{SCHEMA_VERSION}/{version('tantivy')}/{self.language}/{'/'.join(self.context_keys)}"
+        text = f"{SCHEMA_VERSION}/{version('tantivy')}/{self.language}/{self.context_keys!r}"
         return xxhash.xxh3_64_hexdigest(text.encode())
 
 
@@ -115,6 +115,7 @@ class Analyzer:
 
     def __init__(self, language: str) -> None:
         self._analyzer = _analyzer(language)
+        self._folder = _analyzer("none")
         self._terms: dict[str, tuple[str, ...]] = {}
         stop = language if language in _STOP_WORD_LANGUAGES else None
         self._without_stop_words = None if stop is None else _stop_word_filter(stop)
@@ -141,6 +142,10 @@ class Analyzer:
         """Whether a word of a question says nothing by itself."""
         return self._without_stop_words is not None and not self._without_stop_words.analyze(word)
 
+    def folded(self, text: str) -> list[str]:
+        """Words of a text in order, as terms are but for their ends: lower case, without accents, not stemmed."""
+        return self._folder.analyze(text)
+
     def register(self, index: tantivy.Index) -> None:
         """Make an index use it; once for each index that is opened."""
         index.register_tokenizer(_TOKENIZER, self._analyzer)
@@ -164,6 +169,29 @@ def _analyzer(language: str) -> tantivy.TextAnalyzer:
 def _stop_word_filter(language: str) -> tantivy.TextAnalyzer:
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.lowercase())
     return builder.filter(tantivy.Filter.stopword(language)).build()
+
+
+def context_column(key: str) -> str:
+    """The column of a key of ``context`` that is a field: its name in hexadecimal digits.
+
+    For tantivy a dot leads into an object and a backslash escapes, so a key can stand for itself in few places.
+    """
+    return f"{CONTEXT}.{context_segment(key)}"
+
+
+def context_segment(key: str) -> str:
+    """`context_column` without the name of the field that all of them share."""
+    return f"k{key.encode().hex()}"
+
+
+def marked(text: str) -> str:
+    """A text of ``context`` as it is indexed: unmarked, tantivy would take some texts for dates."""
+    return f"={text}"
+
+
+def unmarked(text: str) -> str:
+    """What was `marked`."""
+    return text[1:]
 
 
 def agent_hash(agent: str) -> int:

@@ -24,13 +24,13 @@ from memstore.search.aggregate import Aggregator, group_field, parse_interval, p
 from memstore.search.compile import Compiler
 from memstore.search.document import identifier, texts_of
 from memstore.search.filters import Filters
-from memstore.search.foreign import IndexFailedError
+from memstore.search.foreign import IndexFailedError, QueryRefusedError
 from memstore.search.indexer import Indexer, IndexReport, Progress
-from memstore.search.query import parse_question
+from memstore.search.query import parse_question, plain_question
 from memstore.search.question import Everything, Group, IdIs, Node, Question
-from memstore.search.result import AggregateResult, SearchResult, Sort
-from memstore.search.schema import CONTEXT, CONTEXT_FIELDS, Analyzer, IndexShape
-from memstore.search.searcher import Asked, Searcher, SourceFailedError
+from memstore.search.result import AggregateResult, Scanned, SearchResult, Sort
+from memstore.search.schema import CONTEXT_FIELDS, Analyzer, IndexShape, context_column
+from memstore.search.searcher import Asked, Page, Searcher, SourceFailedError
 from memstore.search.similar import like
 from memstore.search.sources import Plan, Sources, Standing
 from memstore.search.state import CONSUMER, stale_months, state_of, with_state
@@ -99,19 +99,24 @@ class Search:
             raise UsageError(f"a query is text, not {type(query).__name__}")
         names = [facets] if isinstance(facets, str) else list(facets)
         fields = {name: group_field(name, self._shape.context_keys) for name in names}
-        asked = self._asked(self._question(query), filters)
-        page = self._answer(
-            asked,
-            lambda plan: self._searcher.page(
-                plan, asked, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=fields
-            ),
-        )
+
+        def page_of(question: Question) -> tuple[Page, Question]:
+            asked = self._asked(question, filters)
+
+            def ask(plan: Plan) -> Page:
+                return self._searcher.page(
+                    plan, asked, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=fields
+                )
+
+            return self._answer(asked, ask), question
+
+        page, question = self._understood(query, page_of)
         return SearchResult(
             page.hits,
             page.total,
             page.facets,
             page.cursor,
-            asked.question.hints,
+            question.hints,
             page.notes,
             page.scanned,
             self._engine.clock.monotonic_s() - began_s,
@@ -157,15 +162,27 @@ class Search:
         fields = {name: group_field(name, keys) for name in names}
         figures = [parse_metric(text, keys) for text in ([metrics] if isinstance(metrics, str) else metrics)]
         interval_us = None if interval is None else parse_interval(interval)
-        asked = self._asked(self._question(query), filters)
 
-        def add_up(plan: Plan) -> tuple[Aggregator, Any]:
-            aggregator = Aggregator(fields, figures, interval_us)
-            return aggregator, (self._searcher.aggregate(plan, asked, aggregator), tuple(plan.notes))
+        def sums_of(question: Question) -> tuple[Aggregator, Scanned, tuple[str, ...], Question]:
+            asked = self._asked(question, filters)
 
-        aggregator, (scanned, notes) = self._answer(asked, add_up)
+            def add_up(plan: Plan) -> tuple[Aggregator, Scanned, tuple[str, ...], Question]:
+                aggregator = Aggregator(fields, figures, interval_us)
+                return aggregator, self._searcher.aggregate(plan, asked, aggregator), tuple(plan.notes), question
+
+            return self._answer(asked, add_up)
+
+        aggregator, scanned, notes, question = self._understood(query, sums_of)
         seconds = self._engine.clock.monotonic_s() - began_s
-        return AggregateResult(aggregator.rows(), aggregator.total, asked.question.hints, notes, scanned, seconds)
+        return AggregateResult(aggregator.rows(), aggregator.total, question.hints, notes, scanned, seconds)
+
+    def _understood(self, text: str, ask: Callable[[Question], T]) -> T:
+        """Ask what a text says; its words, where the index refuses to look for that."""
+        try:
+            return ask(self._question(text))
+        except QueryRefusedError as error:
+            _log.info("a query was refused: %s", error)
+            return ask(plain_question(text))
 
     def _question(self, text: str) -> Question:
         question = parse_question(text, now_us=self._engine.clock.now_us(), context_keys=self._shape.context_keys)
@@ -181,7 +198,7 @@ class Search:
                     raise UsageError(f"context {key!r} is searched by text or a whole number, not {value!r}")
                 fields.append((by_key[key], text))
             elif key in self._shape.context_keys:
-                fields.append((f"{CONTEXT}.{key}", value))
+                fields.append((context_column(key), value))
             else:
                 raise UsageError(f"context {key!r} is not indexed; name it in search.context_keys, or use range()")
         return Asked(question, filters, tuple(fields))

@@ -26,7 +26,7 @@ from memstore.search.compile import Compiler, How, RankOf, no_correction
 from memstore.search.cursor import SHOWN_MAX, Cursor, decode_cursor, encode_cursor
 from memstore.search.document import texts_of
 from memstore.search.filters import Filters
-from memstore.search.foreign import IndexFailedError
+from memstore.search.foreign import IndexFailedError, QueryRefusedError
 from memstore.search.highlight import Highlighter
 from memstore.search.partition import Partition
 from memstore.search.question import Question, is_scored
@@ -207,6 +207,8 @@ class Searcher:
             for collect in collectors:
                 try:
                     collect(partition, everything)
+                except QueryRefusedError:
+                    raise
                 except IndexFailedError as error:
                     raise SourceFailedError(partition, error) from error
             seen[source.kind] += partition.records

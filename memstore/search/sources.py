@@ -28,13 +28,14 @@ from memstore.format.consumer_file import ConsumerFile
 from memstore.format.forgotten import text_hash
 from memstore.fs.storage import FileIdentity
 from memstore.search.chunks import chunks
-from memstore.search.compile import WILDCARDS, Compiler
+from memstore.search.compile import Compiler
 from memstore.search.doubts import Doubts, doubts_of
 from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError
 from memstore.search.indexer import LOCK
 from memstore.search.months import month_span_us
 from memstore.search.partition import Partition
+from memstore.search.pattern import WILDCARDS
 from memstore.search.schema import Analyzer, IndexShape, key_of_hash
 from memstore.search.state import CONSUMER, IndexState, PartitionEntry, stale_months, state_of
 from memstore.search.survey import agents_of, stored_lines
