@@ -13,6 +13,7 @@ from memstore.engine.engine import Engine
 from memstore.errors import StoreClosedError, UsageError
 from memstore.filters import ImportanceArgument, TimeArgument, TypeArgument, build_filter
 from memstore.nearest import nearest_name
+from memstore.search.cursor import decode_cursor
 from memstore.search.filters import Filters, search_filters
 from memstore.search.result import AggregateResult, SearchResult, Sort
 
@@ -79,9 +80,11 @@ class Finder:
         facets: str | Iterable[str],
     ) -> SearchResult:
         """See `memstore.MemStore.search`; ``own``: the one agent that may be reached."""
-        wanted = self._filters(filters, own)
+        before = None if cursor is None else decode_cursor(cursor)
+        now_us = self._engine.clock.now_us() if before is None else before.now_us
+        wanted = self._filters(filters, own, now_us)
         found: SearchResult = self._opened().search(
-            query, wanted, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets
+            query, wanted, now_us=now_us, sort=sort, limit=limit, before=before, highlight=highlight, facets=facets
         )
         return found
 
@@ -96,13 +99,16 @@ class Finder:
         interval: str | float | None,
     ) -> AggregateResult:
         """See `memstore.MemStore.aggregate`."""
-        wanted = self._filters(filters, own)
-        found: AggregateResult = self._opened().aggregate(query, wanted, by=by, metrics=metrics, interval=interval)
+        now_us = self._engine.clock.now_us()
+        wanted = self._filters(filters, own, now_us)
+        found: AggregateResult = self._opened().aggregate(
+            query, wanted, now_us=now_us, by=by, metrics=metrics, interval=interval
+        )
         return found
 
     def similar(self, memory_id: str, filters: Mapping[str, Any], *, own: str | None, limit: int) -> SearchResult:
         """See `memstore.MemStore.similar`."""
-        wanted = self._filters(filters, own)
+        wanted = self._filters(filters, own, self._engine.clock.now_us())
         found: SearchResult = self._opened().similar(memory_id, wanted, limit=limit)
         return found
 
@@ -153,7 +159,7 @@ class Finder:
                 search = self._search
         return search
 
-    def _filters(self, given: Mapping[str, Any], own: str | None) -> Filters:
+    def _filters(self, given: Mapping[str, Any], own: str | None, now_us: int) -> Filters:
         self._engine.check_open()
         known = OwnSearchFilters if own is not None else SearchFilters
         names = [*OwnSearchFilters.__annotations__, *known.__annotations__]
@@ -164,7 +170,7 @@ class Finder:
                 raise UsageError(f"there is no filter {name!r}; {hint}")
         record = {name: value for name, value in given.items() if name not in ("agent", "success")}
         return search_filters(
-            build_filter(now_us=self._engine.clock.now_us(), **record),
+            build_filter(now_us=now_us, **record),
             agents=given.get("agent"),
             own=own,
             success=given.get("success"),

@@ -22,6 +22,7 @@ from memstore.errors import CorruptionError, MemstoreError, NotFoundError, Usage
 from memstore.format.consumer_file import ConsumerFile
 from memstore.search.aggregate import Aggregator, group_field, parse_interval, parse_metric
 from memstore.search.compile import Compiler
+from memstore.search.cursor import Cursor
 from memstore.search.document import identifier, texts_of
 from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError, QueryRefusedError
@@ -83,9 +84,10 @@ class Search:
         query: str,
         filters: Filters,
         *,
+        now_us: int,
         sort: Sort,
         limit: int,
-        cursor: str | None,
+        before: Cursor | None,
         highlight: bool,
         facets: Iterable[str],
     ) -> SearchResult:
@@ -93,8 +95,7 @@ class Search:
         began_s = self._engine.clock.monotonic_s()
         if sort not in SORTS:
             raise UsageError(f"sort is one of {', '.join(SORTS)}, not {sort!r}")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
-            raise UsageError(f"limit is a number from 1 to {LIMIT_MAX}, not {limit!r}")
+        _check_limit(limit)
         if not isinstance(query, str):
             raise UsageError(f"a query is text, not {type(query).__name__}")
         names = [facets] if isinstance(facets, str) else list(facets)
@@ -105,12 +106,19 @@ class Search:
 
             def ask(plan: Plan) -> Page:
                 return self._searcher.page(
-                    plan, asked, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=fields
+                    plan,
+                    asked,
+                    sort=sort,
+                    limit=limit,
+                    before=before,
+                    highlight=highlight,
+                    facets=fields,
+                    now_us=now_us,
                 )
 
             return self._answer(asked, ask), question
 
-        page, question = self._understood(query, page_of)
+        page, question = self._understood(query, now_us, page_of)
         return SearchResult(
             page.hits,
             page.total,
@@ -125,6 +133,7 @@ class Search:
     def similar(self, memory_id: str, filters: Filters, *, limit: int) -> SearchResult:
         """Records that share a record's most telling words; see `memstore.MemStore.similar`."""
         began_s = self._engine.clock.monotonic_s()
+        _check_limit(limit)
         line = self._engine.reader.get_line(memory_id)
         if line is None:
             raise NotFoundError(f"there is no record {memory_id}")
@@ -140,7 +149,7 @@ class Search:
         page = self._answer(
             asked,
             lambda plan: self._searcher.page(
-                plan, asked, sort="relevance", limit=limit, cursor=None, highlight=False, facets={}
+                plan, asked, sort="relevance", limit=limit, before=None, highlight=False, facets={}, now_us=0
             ),
         )
         seconds = self._engine.clock.monotonic_s() - began_s
@@ -151,6 +160,7 @@ class Search:
         query: str,
         filters: Filters,
         *,
+        now_us: int,
         by: Iterable[str],
         metrics: Iterable[str],
         interval: str | float | None,
@@ -172,20 +182,20 @@ class Search:
 
             return self._answer(asked, add_up)
 
-        aggregator, scanned, notes, question = self._understood(query, sums_of)
+        aggregator, scanned, notes, question = self._understood(query, now_us, sums_of)
         seconds = self._engine.clock.monotonic_s() - began_s
         return AggregateResult(aggregator.rows(), aggregator.total, question.hints, notes, scanned, seconds)
 
-    def _understood(self, text: str, ask: Callable[[Question], T]) -> T:
+    def _understood(self, text: str, now_us: int, ask: Callable[[Question], T]) -> T:
         """Ask what a text says; its words, where the index refuses to look for that."""
         try:
-            return ask(self._question(text))
+            return ask(self._question(text, now_us))
         except QueryRefusedError as error:
             _log.info("a query was refused: %s", error)
             return ask(plain_question(text))
 
-    def _question(self, text: str) -> Question:
-        question = parse_question(text, now_us=self._engine.clock.now_us(), context_keys=self._shape.context_keys)
+    def _question(self, text: str, now_us: int) -> Question:
+        question = parse_question(text, now_us=now_us, context_keys=self._shape.context_keys)
         return Question(None, question.hints) if isinstance(question.node, Everything) else question
 
     def _asked(self, question: Question, filters: Filters) -> Asked:
@@ -337,6 +347,11 @@ class Search:
     def _after_fork_in_child(self) -> None:
         self._reset()
         self._sources.forget_after_fork()
+
+
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
+        raise UsageError(f"limit is a number from 1 to {LIMIT_MAX}, not {limit!r}")
 
 
 def _reset_in_child() -> None:

@@ -18,12 +18,12 @@ import xxhash
 
 from memstore.clock import Clock
 from memstore.engine.record_reader import RecordReader
-from memstore.errors import CorruptionError, UsageError
+from memstore.errors import CorruptionError
 from memstore.record import decode_record
 from memstore.search.aggregate import Aggregator
 from memstore.search.collect import Candidate, FacetCollector, HitCollector
 from memstore.search.compile import Compiler, How, RankOf, no_correction
-from memstore.search.cursor import SHOWN_MAX, Cursor, decode_cursor, encode_cursor
+from memstore.search.cursor import SHOWN_MAX, Cursor, check_asked, encode_cursor
 from memstore.search.document import texts_of
 from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError, QueryRefusedError
@@ -65,12 +65,22 @@ class Asked:
     filters: Filters
     fields: tuple[tuple[str, object], ...] = ()
 
-    @property
-    def fingerprint(self) -> int:
-        """Equal ones ask the same, for cursors."""
-        return xxhash.xxh3_64_intdigest(
-            repr((self.question.node, self.filters, self.fields)).encode("utf-8", "replace")
+    def fingerprint(self, order: Sort) -> int:
+        """Equal ones ask the same in the same order, for cursors."""
+        # Sets are told in order: in which they come hangs on the process.
+        record = self.filters.record
+        told = (
+            self.question.node,
+            self.filters.agents,
+            self.filters.own,
+            self.filters.success,
+            (record.since_us, record.until_us, record.context),
+            [None if each is None else sorted(each) for each in (record.memory_types, record.importances)],
+            [None if each is None else sorted(each) for each in (record.tags_any, record.tags_all)],
+            self.fields,
+            order,
         )
+        return xxhash.xxh3_64_intdigest(repr(told).encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +114,10 @@ class Searcher:
         *,
         sort: Sort,
         limit: int,
-        cursor: str | None,
+        before: Cursor | None,
         highlight: bool,
         facets: dict[str, str],
+        now_us: int,
     ) -> Page:
         """One page of hits.
 
@@ -115,9 +126,10 @@ class Searcher:
             asked: what for.
             sort: in which order; by relevance means newest first where the question tells no record from another.
             limit: hits on the page, at least 1.
-            cursor: of the page before.
+            before: the cursor of the page before.
             highlight: whether to look for passages.
             facets: fields to count values of, by the caller's names.
+            now_us: what ages in the question count back from.
 
         Raises:
             SourceFailedError: a partition refused.
@@ -125,11 +137,11 @@ class Searcher:
         """
         scored = sort == "relevance" and is_scored(asked.question.node)
         order: Sort = "newest" if sort == "relevance" and not scored else sort
-        fingerprint = asked.fingerprint ^ len(order)
-        before = None if cursor is None else decode_cursor(cursor, asked=fingerprint)
+        fingerprint = asked.fingerprint(order if not scored else "relevance")
+        if before is not None:
+            check_asked(before, fingerprint)
         shown = set() if before is None else before.shown_keys()
-        if len(shown) + limit > SHOWN_MAX and scored:
-            raise UsageError(f"by relevance {SHOWN_MAX} hits can be paged through; sort by newest to see all")
+        limit = min(limit, SHOWN_MAX - len(shown)) if scored else limit
         hits = HitCollector(
             self._compiler,
             sort=order,
@@ -140,7 +152,7 @@ class Searcher:
         scanned = self._through(plan, asked, (hits.collect, counted.collect), scored=scored)
         candidates = [each for each in hits.candidates() if not shown or not shown & _short_keys(each)]
         notes = list(plan.notes)
-        found = self._read(candidates, limit, notes)
+        found, looked_at = self._read(candidates, limit, notes)
         highlighter = Highlighter(asked.question.node, self._analyzer) if highlight else None
         listed = tuple(
             SearchHit(
@@ -151,14 +163,17 @@ class Searcher:
             for each, _, line in found
         )
         following = None
-        if found and len(found) == limit and len(candidates) > limit:
-            last = found[-1][0].place
-            keys = [record_key(memory_id) & 0xFFFFFFFF for _, memory_id, _ in found]
-            following = encode_cursor(
-                Cursor(fingerprint, None, b"".join(key.to_bytes(4, "big") for key in (*sorted(shown), *keys)))
-                if scored
-                else Cursor(fingerprint, (last.time_us, last.suffix))
-            )
+        # Where more could not be read than are collected to spare, there is another page, be this one empty.
+        if looked_at < len(candidates) or len(candidates) == limit + _SPARE_HITS:
+            last = candidates[looked_at - 1].place
+            seen = shown.union(*map(_short_keys, candidates[:looked_at]))
+            if not scored:
+                following = encode_cursor(Cursor(fingerprint, now_us, (last.time_us, last.suffix)))
+            elif len(seen) < SHOWN_MAX:
+                keys = b"".join(key.to_bytes(4, "big") for key in sorted(seen))
+                following = encode_cursor(Cursor(fingerprint, now_us, None, keys))
+            else:
+                notes.append(f"by relevance {SHOWN_MAX} hits can be paged through; sort by newest to see all")
         named = {
             name: [FacetCount(value, count) for value, count in values]
             for name, values in counted.largest(FACET_VALUES).items()
@@ -232,8 +247,8 @@ class Searcher:
 
     def _read(
         self, candidates: Sequence[Candidate], limit: int, notes: list[str]
-    ) -> list[tuple[Candidate, str, bytes]]:
-        """The lines of the first so many candidates that are there."""
+    ) -> tuple[list[tuple[Candidate, str, bytes]], int]:
+        """The lines of the first so many candidates that are there, and how many were looked at for them."""
         found: list[tuple[Candidate, str, bytes]] = []
         position = 0
         while len(found) < limit and position < len(candidates):
@@ -243,7 +258,7 @@ class Searcher:
             for (each, memory_id), line in zip(owners, self._lines([i for _, i in owners], notes), strict=True):
                 if line is not None:
                     found.append((each, memory_id, line))
-        return found
+        return found, position
 
     def _lines(self, memory_ids: list[str], notes: list[str]) -> list[bytes | None]:
         try:

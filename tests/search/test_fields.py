@@ -1,4 +1,4 @@
-"""What is typed or given for a field finds the records that have it, indexed or scanned, and no query harms the index."""
+"""What is asked of a field finds the records that have it, indexed or scanned, and no query harms the index."""
 
 from __future__ import annotations
 
