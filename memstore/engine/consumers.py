@@ -32,7 +32,7 @@ from memstore.format.names import (
 )
 from memstore.fs.atomic import make_directories, replace_file, try_unlink
 from memstore.fs.lock import locked
-from memstore.fs.storage import FileIdentity, Storage
+from memstore.fs.storage import FileIdentity, Storage, StorageFile
 from memstore.wal.reader import LaneReader, iterate_footer
 from memstore.wal.seal import read_seal
 
@@ -41,10 +41,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConsumerState:
-    """One reading of a consumer's file: equal identities mean equal content."""
+    """One reading of a consumer's file: equal identities mean equal content, as long as this is kept.
+
+    For the file stays open, so that none that takes its place gets its inode.
+    """
 
     content: ConsumerFile
     identity: FileIdentity
+    file: StorageFile
 
 
 class Consumers:
@@ -86,9 +90,10 @@ class Consumers:
             return None
         try:
             identity = file.identity()
-            return ConsumerState(decode_consumer_file(file.read(0, identity.size_bytes), path), identity)
-        finally:
+            return ConsumerState(decode_consumer_file(file.read(0, identity.size_bytes), path), identity, file)
+        except BaseException:
             file.close()
+            raise
 
     def identify(self, name: str) -> FileIdentity | None:
         """Identity of a consumer's file as it stands now; None where it is not registered."""
@@ -100,6 +105,7 @@ class Consumers:
         with self._lock(name):
             state = self.read(name)
             if state is not None:
+                state.file.close()
                 return state.content
             content = ConsumerFile(name=name, at=at_us)
             replace_file(self._storage, self._paths.consumer(name), encode_consumer_file(content))
@@ -125,6 +131,7 @@ class Consumers:
             state = self.read(name)
             if state is None:
                 raise KeyError(name)
+            state.file.close()
             changed = change(state.content)
             if changed != state.content:
                 replace_file(self._storage, self._paths.consumer(name), encode_consumer_file(changed))
@@ -216,6 +223,7 @@ class Consumers:
                 _log.error("%s; the consumer begins anew", error)
                 continue
             if state is not None:
+                state.file.close()
                 yield state.content
 
     def _is_passed(self, token: str, footer: int) -> bool:

@@ -68,6 +68,14 @@ class FedCommit:
     is_tip: bool
 
 
+def is_cut_back(lane: FedLane, end: int) -> bool:
+    """Whether what was consumed up to ``end`` has been cut off again, for its sync had failed.
+
+    A lane that is being written may have grown since it was listed.
+    """
+    return end > lane.end and (lane.sealed or lane.file.size_bytes() < end)
+
+
 class Feed:
     """Thread-safe; reads only."""
 
@@ -106,6 +114,11 @@ class Feed:
             except FileNotFoundError:
                 continue
         raise FileNotFoundError(path)
+
+    def stands(self, lane: FedLane) -> bool:
+        """Whether a lane is still there, under whatever name."""
+        stem = os.path.splitext(lane.file.path)[0]
+        return any(self._storage.exists(stem + suffix) for suffix in (LANE_SUFFIX, KEPT_SUFFIX, MERGED_SUFFIX))
 
     def commits(self, lane: FedLane, start: int = 0) -> Iterator[FedCommit]:
         """What a lane holds from a watermark on (0: all of it).

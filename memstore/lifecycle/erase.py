@@ -191,7 +191,8 @@ class Eraser:
     def _prepared(self, job: EraseJob, erasure: Erasure, agent: str | None, name: str | None) -> Callable[[], None]:
         """What has to be done for an erasure that was interrupted; nothing has been changed when this returns."""
         if name is None or (agent is None and erasure.ids):
-            return lambda: None
+            # All of it is gone, but for what may have been made of it before.
+            return lambda: job.traces.removed.extend(self._drop_derived(None))
         places = AgentPlaces(self._engine, name)
         if agent is None:
             return lambda: self._remove_agent(job, None, places, Picked(""))
@@ -299,6 +300,7 @@ class Eraser:
             removal.empty(agent, kept)
         else:
             removal.remove()
+        job.traces.removed += self._drop_derived(agent)  # what was made since of what was still there
         job.traces.records += picked.count
         job.emptied = places
         if agent is not None:
@@ -320,6 +322,7 @@ class Eraser:
             except MergeUnfinishedError as error:
                 job.traces.pending.append(Pending(self._engine.paths.lanes, str(error)))
         AgentRemoval(self._engine, places, job.traces).remove_copies()
+        job.traces.removed += self._drop_derived(picked.agent)
         self._note_act(text_hash(picked.agent), len(picked.ids))
         self._let_go([*places.homes, places.archive])
 

@@ -10,7 +10,7 @@ there stays, and the one in the trash is not brought back beside it. So imports 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -110,7 +110,6 @@ class Forgetter:
             manifest = self._engine.builder.manifest(agent)
             if manifest is None or not (manifest.trash or manifest.hidden.ids):
                 raise NotFoundError(f"agent {agent!r} has no record that could be brought back")
-            self._stir(agent, now_us, 0, YEAR_10000_US)
             for trashed, there in self._with_those_that_are_there(manifest):
                 self._hold(report, agent, trashed, now_us)  # first, so that no retention comes between
                 if there:
@@ -118,6 +117,7 @@ class Forgetter:
             with self._committer.locked_agent(agent) as held:
                 if held.manifest is None:
                     raise NotFoundError(f"agent {agent!r} is gone")
+                self._stir(agent, now_us, 0, YEAR_10000_US)
                 trash, hidden = list(held.manifest.trash.values()), sorted(held.manifest.hidden.ids)
                 if trash:
                     self._restore(held, held.manifest, trash, now_us)
@@ -151,7 +151,7 @@ class Forgetter:
         current = self._engine.builder.manifest(manifest.agent) or manifest
         built = self._packer.build(current, [name], recipe)
         move = Move(at=now_us, reason="undelete", sources=[name], to=[] if built.live is None else [built.live])
-        self._committer.move(manifest.agent, current, move)
+        self._committer.move(manifest.agent, current, move, check=self._stirrer(current.agent, trashed, now_us))
         return 0 if built.live is None else built.live.records
 
     def undelete_ids(self, memory_ids: Iterable[str]) -> UndeleteReport:
@@ -165,8 +165,6 @@ class Forgetter:
             with self._lifecycle_lock(), self._import_lock():
                 stored = find_lines(self._engine.builder, agent, times)
                 report.unknown.extend(sorted(stored))
-                now_us = self._engine.clock.now_us()
-                self._stir(agent, now_us, min(times.values()), max(times.values()) + 1)
                 records = self._undelete_ids(report, agent, times.keys() - stored.keys())
             if records:
                 report.records += records
@@ -179,6 +177,8 @@ class Forgetter:
             manifest = held.manifest
             hidden = sorted(ids & manifest.hidden.ids) if manifest is not None else []
             if hidden:
+                times = [parse_id(memory_id).time_us for memory_id in hidden]
+                self._stir(agent, now_us, min(times), max(times) + 1)
                 self._committer.show(held, agent, hidden, at_us=now_us)
         ids -= set(hidden)
         back = 0
@@ -226,7 +226,7 @@ class Forgetter:
         built = self._packer.build(manifest, [name], recipe)
         stays = [] if built.trash is None else [msgspec.structs.replace(trashed, packed=built.trash)]
         move = Move(at=now_us, reason="undelete", sources=[name], to=[built.live] if built.live else [], trash=stays)
-        self._committer.move(manifest.agent, manifest, move)
+        self._committer.move(manifest.agent, manifest, move, check=self._stirrer(manifest.agent, trashed, now_us))
         return found
 
     def _restore(self, held: LockedAgent, manifest: Manifest, trash: list[TrashedFile], now_us: int) -> None:
@@ -258,8 +258,16 @@ class Forgetter:
         storage, paths = self._engine.storage, self._engine.paths
         return locked(storage, paths.lock("import"), timeout_s=_IMPORT_WAIT_S)
 
+    def _stirrer(self, agent: str, trashed: TrashedFile, now_us: int) -> Callable[[], None]:
+        """Says, under the locks of a move, that records of a file of the trash are about to be shown again."""
+        packed = trashed.packed
+        return lambda: self._stir(agent, now_us, packed.t_min, packed.t_max + 1)
+
     def _stir(self, agent: str, now_us: int, since_us: int, until_us: int, *, ids: Sequence[str] = ()) -> None:
-        """Say which records are about to be hidden, each by its id, or to be shown again."""
+        """Say which records are about to be hidden, each by its id, or to be shown again.
+
+        The caller holds the merge lock until they are: whoever has had it after that has nothing to wait for.
+        """
         whose = text_hash(agent)
         for start in range(0, max(len(ids), 1), _IDS_PER_LINE):
             hashes = [text_hash(memory_id) for memory_id in ids[start : start + _IDS_PER_LINE]]

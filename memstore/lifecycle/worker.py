@@ -180,8 +180,12 @@ class Worker:
         holds = self._holds.load()
         if holds.may_cover(action.agent, packed.t_min, packed.t_max):
             raise SourcesChangedError("a legal hold was added")
-        self._stir(action.agent, now_us, packed.t_min, packed.t_max)
-        self._committer.move(action.agent, manifest, move, check=lambda: self._check_holds(holds))
+
+        def check_and_stir() -> None:
+            self._check_holds(holds)
+            self._stir(action.agent, now_us, packed.t_min, packed.t_max)
+
+        self._committer.move(action.agent, manifest, move, check=check_and_stir)
         self._note(action.agent, packed.records, now_us)
         return packed.size, packed.size, packed.records
 
@@ -226,12 +230,17 @@ class Worker:
             trash=[] if built.trash is None else [self._trashed(built.trash, why, now_us)],
             purged=built.dropped,
         )
-        try:
+
+        def check_and_stir() -> None:
+            if check is not None:
+                check()
             if built.trash is not None:
                 self._stir(manifest.agent, now_us, built.trash.t_min, built.trash.t_max)
             if built.changed and live is not None:
                 self._stir(manifest.agent, now_us, live.t_min, live.t_max)
-            self._committer.move(manifest.agent, manifest, move, check=check)
+
+        try:
+            self._committer.move(manifest.agent, manifest, move, check=check_and_stir)
         except (SourcesChangedError, StorageError):
             if not self._counts(manifest.agent, built):
                 self._abandon(built)
@@ -282,7 +291,10 @@ class Worker:
         return TrashedFile(packed=packed, at=now_us, purge_at=now_us + grace_us, reason=why)
 
     def _stir(self, agent: str, now_us: int, t_min: int, t_max: int) -> None:
-        """Say between which times, both inclusive, records of an agent are about to go or to change."""
+        """Say between which times, both inclusive, records of an agent are about to go or to change.
+
+        The caller holds the merge lock until they have: whoever has had it after that has nothing to wait for.
+        """
         self._engine.forgotten.stir(Changing(at=now_us, agent=text_hash(agent), since=t_min, until=t_max + 1))
 
     def _note(self, agent: str, records: int, now_us: int) -> None:

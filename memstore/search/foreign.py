@@ -15,6 +15,11 @@ from memstore.errors import StorageError
 class IndexFailedError(StorageError):
     """The search index, or a part of it, cannot be used; it is derived and can be built again."""
 
+    @property
+    def is_disks(self) -> bool:
+        """Whether the disk refused (it is full, say), and the index may be sound."""
+        return "os error" in str(self)
+
 
 class QueryRefusedError(IndexFailedError):
     """The index is sound, and refuses to look for what was asked."""

@@ -3,7 +3,8 @@
 A run, in this order: what was appended since the watermark goes into the partitions of its months; then what
 FORGOTTEN put in doubt before that is carried out; then stale months are built anew, the newest first. A stale month
 takes nothing from the lanes, for its building will read it from the store. The watermark moves only after the
-partitions' names are on disk; what is fed again after a crash is found to be there.
+partitions' names are on disk; what is fed again after a crash is found to be there. What is read from the store is
+ahead of the watermark, and is marked so until the lanes have been consumed up to where they were then.
 
 Erasing does not wait for an indexer: it drops partitions and counts up ``erasures``, and whatever was under way then
 is thrown away, for it may hold words of what was erased.
@@ -16,23 +17,24 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
 
 from memstore.engine.engine import Engine
-from memstore.engine.feed import FedCommit
-from memstore.errors import CorruptionError, MemstoreError
+from memstore.engine.feed import FedCommit, FedLane
+from memstore.errors import CorruptionError, LockedError, MemstoreError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.format.forgotten import text_hash
-from memstore.fs.lock import try_lock_file
+from memstore.fs.lock import locked, try_lock_file
 from memstore.fs.storage import StorageFile
 from memstore.search.compile import Compiler
 from memstore.search.document import Documents
 from memstore.search.doubts import Doubts, Span, doubts_of
 from memstore.search.foreign import IndexFailedError
 from memstore.search.months import month_span_us
+from memstore.search.partition import verify_partition
 from memstore.search.partition_writer import PartitionWriter
 from memstore.search.schema import Analyzer, IndexShape, key_of_hash
 from memstore.search.state import (
@@ -44,8 +46,8 @@ from memstore.search.state import (
     state_of,
     with_state,
 )
-from memstore.search.survey import agent_by_hash, agent_months, agents_of, month_lines, months_of, stored_lines
-from memstore.search.sweep import remove_strangers, remove_tree
+from memstore.search.survey import agent_by_hash, agent_months, agents_of, is_gone, month_lines, months_of, stored_lines
+from memstore.search.sweep import newest_version, remove_strangers, remove_tree
 
 _log = logging.getLogger(__name__)
 BATCH_RECORDS = 50_000
@@ -56,6 +58,14 @@ BUILD_COMMIT_RECORDS = 250_000
 LOCK = "index"
 Progress = Callable[[int, int], None]
 """Told how many records have been indexed, and how many there are to index (an estimate)."""
+
+
+class _DamagedError(Exception):
+    """A partition cannot be written on."""
+
+    def __init__(self, month: str, error: IndexFailedError) -> None:
+        super().__init__(str(error))
+        self.month = month
 
 
 class _ErasedMeanwhileError(Exception):
@@ -84,6 +94,9 @@ class IndexReport:
 class Indexer:
     """Thread-safe: the index lock excludes threads too.
 
+    Attributes:
+        verified: names of files (``directory/file``) that a run has verified or written.
+
     Args:
         engine: the store, open for writing.
         shape: of the index.
@@ -98,6 +111,7 @@ class Indexer:
         self._shape = shape
         self._analyzer = analyzer
         self._compiler = compiler
+        self.verified: set[str] = set()
 
     def run(
         self,
@@ -160,16 +174,8 @@ class _Run:
             content = self._mark_stale(set(rebuild) or None)
         try:
             self._sweep(content)
-            while True:
-                doubtful = self._engine.forgotten.epoch()  # before the lanes: what is consumed then is older or newer
-                if not self._consume():
-                    break
-                self._settle(doubtful)
-                content = self._content()
-                stale = sorted(stale_months(content, state_of(content)), reverse=True)
-                if not stale or not build or self._stop():
-                    break
-                self._build(stale[0], len(stale))
+            while self._advance(build=build):
+                pass
         except _ErasedMeanwhileError:
             self._report.finished = False
         finally:
@@ -178,6 +184,28 @@ class _Run:
         content = self._content()
         self._report.finished = self._report.finished and not stale_months(content, state_of(content))
         return self._report
+
+    def _advance(self, *, build: bool) -> bool:
+        """One round; whether another is due."""
+        try:
+            doubtful = self._engine.forgotten.epoch()  # before the lanes: what is consumed then is older or newer
+            if not self._consume():
+                return False
+            self._settle(doubtful)
+            content = self._content()
+            state = state_of(content)
+            stale = sorted(stale_months(content, state), reverse=True)
+            if self._stop():
+                return False
+            if stale and build:
+                self._build(stale[0], len(stale))
+                return True
+            return any(entry.ahead for entry in state.partitions.values())
+        except _DamagedError as damaged:
+            _log.error("%s; the search index of %s is built again", damaged, damaged.month)
+            self._discard()
+            self._mark_stale({damaged.month})
+            return True
 
     # -- state
 
@@ -201,7 +229,7 @@ class _Run:
         fresh = IndexState(
             shape=self._shape.fingerprint,
             forgotten=self._engine.forgotten.epoch(),
-            next_version=state.next_version,
+            next_version=max(state.next_version, 1 + newest_version(self._storage, self._root)),
             erasures=state.erasures,
         )
         self._update(lambda _: fresh)
@@ -215,16 +243,26 @@ class _Run:
     def _content(self) -> ConsumerFile:
         state = self._engine.consumers.read(CONSUMER)
         if state is None:
-            raise IndexFailedError(
-                f"{self._engine.paths.consumer(CONSUMER)} has gone while the store was being indexed"
-            )
+            raise self._gone()
+        state.file.close()
         return state.content
 
     def _update(self, change: Callable[[IndexState], IndexState], **changes: Any) -> ConsumerFile:
         def changed(content: ConsumerFile) -> ConsumerFile:
             return with_state(content, change(state_of(content)), **changes)
 
-        return self._engine.consumers.update(CONSUMER, changed)
+        return self._replace(changed)
+
+    def _replace(self, change: Callable[[ConsumerFile], ConsumerFile]) -> ConsumerFile:
+        try:
+            return self._engine.consumers.update(CONSUMER, change)
+        except KeyError as error:
+            raise self._gone() from error
+        except msgspec.ValidationError as error:
+            raise IndexFailedError(f"{self._engine.paths.consumer(CONSUMER)}: {error}") from error
+
+    def _gone(self) -> IndexFailedError:
+        return IndexFailedError(f"{self._engine.paths.consumer(CONSUMER)} has gone while the store was being indexed")
 
     def _mark_stale(self, months: set[str] | None) -> ConsumerFile:
         """Note that months have to be built anew; None: all there are."""
@@ -255,9 +293,7 @@ class _Run:
         batch = _Batch(watermark, tips)
         for lane in lanes:
             if watermark[lane.token] > lane.end:
-                end = lane.end if lane.sealed else 0
-                self._cut_off(lane.token, end, tips.get(lane.token, []))
-                batch.moved(lane.token, end, ())
+                batch.moved(lane.token, self._cut_off(lane, tips.get(lane.token, [])), ())
         content = self._content()
         stale = stale_months(content, state_of(content))
         for lane in lanes:
@@ -273,31 +309,49 @@ class _Run:
                         return False
             if lane.sealed:
                 batch.moved(lane.token, lane.end, ())
-        self._flush(batch, content)
+        self._flush(batch, content, is_all=True)
         return not self._stop()
 
-    def _cut_off(self, token: str, end: int, months: list[str]) -> None:
-        """A commit that was consumed has been cut off again, for its sync failed: nobody was told that it is stored."""
-        _log.warning("lane %s was cut back; the search index of %s is built again", token, ", ".join(months))
+    def _cut_off(self, lane: FedLane, tip: list[str]) -> int:
+        """A commit that was consumed has been cut off again, for its sync failed: nobody was told that it is stored.
+
+        Returns:
+            The watermark from here on.
+        """
+        end, months = lane.end, set(tip)
+        if not lane.sealed:  # how much of it stays, its seal will say; what was forgotten of it must not be fed again
+            end = 0
+            months.update(item.day[:6] for commit in self._engine.feed.commits(lane) for item, _ in commit.slices)
+        _log.warning(
+            "lane %s was cut back; the search index of %s is built again", lane.token, ", ".join(sorted(months))
+        )
 
         def mark(content: ConsumerFile) -> ConsumerFile:
             state = state_of(content)
-            stale = sorted({*state.stale, *months})
-            tips = {known: of for known, of in state.tips.items() if known != token}
+            stale = sorted(months.union(state.stale))
+            tips = {known: of for known, of in state.tips.items() if known != lane.token}
             changed = msgspec.structs.replace(state, stale=stale, tips=tips)
-            return with_state(content, changed, lanes={**content.lanes, token: end})
+            return with_state(content, changed, lanes={**content.lanes, lane.token: end})
 
-        self._engine.consumers.update(CONSUMER, mark)
+        self._replace(mark)
+        return end
 
-    def _flush(self, batch: _Batch, before: ConsumerFile) -> None:
-        """Commit what was collected, then move the watermark."""
+    def _flush(self, batch: _Batch, before: ConsumerFile, *, is_all: bool = False) -> None:
+        """Commit what was collected, then move the watermark; ``is_all``: to where everything is that was read."""
         entries: dict[str, PartitionEntry] = {}
         state = state_of(self._content())
         for month, lines in sorted(batch.lines.items()):
             writer = self._writer(month, state)
             self._report.added += writer.add_missing(self._made(lines))
-            entries[month] = writer.commit()
+            known = state.partitions.get(month)
+            entries[month] = msgspec.structs.replace(
+                self._committed(month, writer), ahead=known is not None and known.ahead
+            )
             self._tell()
+        if is_all:
+            everything = {**state.partitions, **entries}
+            level = {month: entry for month, entry in everything.items() if entry.ahead}
+            entries |= {month: msgspec.structs.replace(entry, ahead=False) for month, entry in level.items()}
         batch.lines.clear()
         batch.bytes = batch.records = 0
         if entries or batch.watermark != before.lanes or batch.tips != state.tips:
@@ -313,9 +367,14 @@ class _Run:
                 _log.warning("a stored line is no record and is not indexed: %s: %r", error, line[:120])
 
     def _publish(
-        self, entries: dict[str, PartitionEntry], *, lanes: dict[str, int] | None = None, **changes: Any
+        self,
+        entries: dict[str, PartitionEntry],
+        *,
+        lanes: dict[str, int] | None = None,
+        built: str | None = None,
+        **changes: Any,
     ) -> None:
-        """Let partitions count.
+        """Let partitions count; ``built``: a month that is not stale any more.
 
         Raises:
             _ErasedMeanwhileError: records were erased since what is in them was read; none counts, and the files go.
@@ -325,11 +384,12 @@ class _Run:
             state = state_of(content)
             if state.erasures != self._erasures:
                 raise _ErasedMeanwhileError
-            changed = msgspec.structs.replace(state, partitions={**state.partitions, **entries}, **changes)
+            stale = [month for month in state.stale if month != built]
+            changed = msgspec.structs.replace(state, partitions={**state.partitions, **entries}, stale=stale, **changes)
             return with_state(content, changed, **({} if lanes is None else {"lanes": lanes}))
 
         try:
-            self._engine.consumers.update(CONSUMER, change)
+            self._replace(change)
         except _ErasedMeanwhileError:
             self._throw_away(entries)
             raise
@@ -354,13 +414,30 @@ class _Run:
         if writer is None:
             entry = state.partitions.get(month)
             directory = self._new_directory(month) if entry is None else entry.directory
-            writer = PartitionWriter(
-                self._storage, self._root, directory, analyzer=self._analyzer, compiler=self._compiler
-            )
-            if entry is not None:
-                writer.resume(entry)
-            self._writers[month] = writer
+            try:
+                writer = self._writers[month] = self._opened(directory, entry)
+            except IndexFailedError as error:
+                if entry is None or error.is_disks:
+                    raise
+                raise _DamagedError(month, error) from error
         return writer
+
+    def _opened(self, directory: str, entry: PartitionEntry | None = None) -> PartitionWriter:
+        """A partition for writing; one that is there already is verified first, or damage would be merged and kept."""
+        if entry is not None:
+            verify_partition(self._storage, self._root, entry, self._of.verified)
+        writer = PartitionWriter(self._storage, self._root, directory, analyzer=self._analyzer, compiler=self._compiler)
+        if entry is not None:
+            writer.resume(entry)
+        return writer
+
+    def _committed(self, month: str, writer: PartitionWriter) -> PartitionEntry:
+        try:
+            return writer.commit()
+        except IndexFailedError as error:
+            if error.is_disks or month not in state_of(self._content()).partitions:
+                raise
+            raise _DamagedError(month, error) from error
 
     def _new_directory(self, month: str) -> str:
         content = self._update(lambda state: msgspec.structs.replace(state, next_version=state.next_version + 1))
@@ -381,7 +458,10 @@ class _Run:
             known = state.partitions.get(month)
             if known is None or known.directory != entry.directory:
                 return state
-            return msgspec.structs.replace(state, partitions={**state.partitions, month: entry})
+            # Another commit than the one that counts: what was added with it has not been published.
+            ahead = known.ahead or known.opstamp != entry.opstamp
+            changed = msgspec.structs.replace(entry, ahead=ahead)
+            return msgspec.structs.replace(state, partitions={**state.partitions, month: changed})
 
         self._update(change)
 
@@ -406,17 +486,10 @@ class _Run:
     def _settle(self, epoch: int) -> None:
         """Carry out what FORGOTTEN said before the lanes were consumed."""
         state = state_of(self._content())
-        if epoch == state.forgotten:
+        if epoch == state.forgotten or not self._is_done():
             return
         self._erasures = state.erasures
         doubts = doubts_of(self._engine.forgotten.entries(state.forgotten, epoch))
-        entries: dict[str, PartitionEntry] = {}
-        for month, writer in self._doubtful(doubts, state):
-            entries[month] = writer.commit()
-        self._publish(entries, forgotten=epoch)
-
-    def _doubtful(self, doubts: Doubts, state: IndexState) -> Iterator[tuple[str, PartitionWriter]]:
-        """Each partition that had to be changed, changed and not committed."""
         names = {span.agent: agent_by_hash(self._engine, span.agent) for span in doubts.spans}
         spans = [(span, names[span.agent]) for span in doubts.spans]
         months = set(state.partitions)
@@ -426,7 +499,23 @@ class _Run:
         for month in sorted(months - stale_months(self._content(), state)):
             changed = [self._reindex(month, span, agent, state) for span, agent in spans]
             if self._delete_gone(month, doubts, state) or any(changed):
-                yield month, self._writers[month]
+                ahead = any(changed) or (month in state.partitions and state.partitions[month].ahead)
+                entry = self._committed(month, self._writers[month])
+                self._publish({month: msgspec.structs.replace(entry, ahead=ahead)})  # in doubt still
+            self._keep_few_writers()
+        self._publish({}, forgotten=epoch)
+
+    def _is_done(self) -> bool:
+        """Whether what FORGOTTEN says has been done, or never will be, for its lines are written under the merge lock.
+
+        Where the lock is not to be had soon, everything stays in doubt until the next run.
+        """
+        try:
+            with locked(self._storage, self._engine.paths.lock("merge"), timeout_s=_MERGE_WAIT_S):
+                return True
+        except LockedError:
+            self._report.finished = False
+            return False
 
     def _reindex(self, month: str, span: Span, agent: str | None, state: IndexState) -> bool:
         """Put in the place of an agent's documents in a month those that its records give now."""
@@ -435,16 +524,17 @@ class _Run:
         if since_us >= until_us:
             return False
         lines = iter(()) if agent is None else stored_lines(self._engine, [agent], since_us, until_us)
-        documents = list(self._made(lines))
-        if month not in state.partitions and not documents:
+        documents = self._made(lines)
+        head = list(islice(documents, 1))
+        if month not in state.partitions and not head:
             return False
         writer = self._writer(month, state)
         indexed = writer.partition.agents()
         whose = [each for each in ([agent] if agent is not None else indexed) if text_hash(each) == span.agent]
         for each in whose:
             writer.delete(self._compiler.agent_within(each, since_us, until_us))
-        self._report.added += writer.add(documents)
-        return bool(whose or documents)
+        self._report.added += writer.add(chain(head, documents))
+        return bool(whose or head)
 
     def _delete_gone(self, month: str, doubts: Doubts, state: IndexState) -> bool:
         """Delete documents of single records that are not there any more."""
@@ -456,7 +546,7 @@ class _Run:
         changed = False
         for each in hashes:
             for memory_id in writer.partition.ids_of_hash(each, self._compiler):
-                if self._engine.reader.get_lines([memory_id])[0] is None:
+                if is_gone(self._engine, memory_id):
                     writer.delete(self._compiler.keys([key_of_hash(each)]))
                     changed = True
         return changed
@@ -473,12 +563,11 @@ class _Run:
             changed = msgspec.structs.replace(state, stale=sorted({*state.stale, month}))
             return with_state(content, changed, missed=missed)
 
-        before = state_of(self._engine.consumers.update(CONSUMER, claim))
+        before = state_of(self._replace(claim))
         self._erasures = before.erasures
         self._close()
         directory = self._new_directory(month)
-        writer = PartitionWriter(self._storage, self._root, directory, analyzer=self._analyzer, compiler=self._compiler)
-        self._writers[month] = writer
+        writer = self._writers[month] = self._opened(directory)
         agents = agents_of(self._engine)
         documents = self._made(month_lines(self._engine, agents, month))
         while True:
@@ -496,8 +585,7 @@ class _Run:
         assert entry is not None
         self._writers.pop(month, None)
         old = before.partitions.get(month)
-        stale = [each for each in state_of(self._content()).stale if each != month]
-        self._publish({month: entry}, stale=stale)
+        self._publish({month: msgspec.structs.replace(entry, ahead=True)}, built=month)
         if old is not None:
             remove_tree(self._storage, os.path.join(self._root, old.directory))
         if self._report.built is not None:
@@ -515,6 +603,8 @@ class _Run:
 
 
 _BUILD_STEP_RECORDS = 10_000
+_MERGE_WAIT_S = 5.0
+"""How long a run waits for a merge before it leaves in doubt what may just be disappearing."""
 
 
 class _Batch:

@@ -2,16 +2,17 @@
 
 tantivy checks its files' form and not their bytes, so a flipped bit would be a wrong answer. Every file of a
 partition is compared with the checksum in the index's state once per process; segment files never change. Files that
-the state does not know belong to a commit that is just being made, or was cut off before it counted: the index as of
-that commit is right too, for records are found by their ids and never twice.
+the state does not know belong to a merge, or to a commit that is just being made and does not count yet. tantivy opens
+the newest commit only, so such a partition is *ahead*: it has records that the tail has too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import orjson
 import tantivy
 
 from memstore.codec.checksum import RunningChecksum
@@ -52,6 +53,7 @@ class Place(NamedTuple):
 
 
 _ID_COLUMNS = (TIME, SUFFIX, AGENT_HASH)
+_LOOKS_MAX = 5
 _SAME_KEY_MAX = 16
 """Documents of one key that are looked at; there is one."""
 
@@ -60,11 +62,13 @@ class Partition:
     """An opened index, on disk or in memory. Thread-safe once opened.
 
     Attributes:
-        searcher: as of the last commit that was looked at.
+        searcher: as of the last commit when this was made; it stays as it is.
+        ahead: whether there may be records in it that lie behind the watermark.
     """
 
-    def __init__(self, index: tantivy.Index) -> None:
+    def __init__(self, index: tantivy.Index, *, ahead: bool = False) -> None:
         self.index = index
+        self.ahead = ahead
         self.searcher = index.searcher()
         self._agents: dict[int, list[str]] | None = None
 
@@ -94,18 +98,25 @@ class Partition:
         """
         directory = os.path.join(root, entry.directory)
         _verify(storage, directory, entry, verified, is_written)
-        with translated(directory):
-            index = tantivy.Index.open(directory)
-            index.config_reader("manual", 0)
-            analyzer.register(index)
-            return cls(index)
+        opstamp = None
+        for _ in range(_LOOKS_MAX):
+            before = opstamp_of(storage, directory)
+            with translated(directory):
+                index = tantivy.Index.open(directory)
+                index.config_reader("manual", 0)
+                analyzer.register(index)
+                partition = cls(index)
+            if before == opstamp_of(storage, directory):
+                opstamp = before
+                break
+        partition.ahead = entry.ahead or opstamp != entry.opstamp
+        return partition
 
-    def reload(self) -> None:
-        """Take the newest commit."""
+    def newest(self) -> Partition:
+        """The same index as of the newest commit."""
         with translated("the search index"):
             self.index.reload()
-            self.searcher = self.index.searcher()
-        self._agents = None
+            return Partition(self.index)
 
     @property
     def records(self) -> int:
@@ -131,6 +142,13 @@ class Partition:
             self._agents = found
         return self._agents.get(number, [])
 
+    def held(self, keys: Mapping[Place, int], compiler: Compiler) -> list[int]:
+        """Those of some records' keys whose records are here."""
+        with translated("the search index"):
+            hits = self.searcher.search(compiler.keys(list(keys.values())), len(keys) + _SAME_KEY_MAX).hits
+            places = self.places([address for _, address in hits])
+        return [keys[place] for place in places if place in keys]
+
     def ids_of_hash(self, wanted: str, compiler: Compiler) -> list[str]:
         """Memory ids of the documents whose id has this hash in FORGOTTEN; at most one."""
         with translated("the search index"):
@@ -143,6 +161,34 @@ class Partition:
         """The id of a document; several where hashes of agents collide, of which one has a record."""
         stamp = iso_and_id_stamp(place.time_us)[1]
         return [f"{agent}_{stamp}{number_suffix(place.suffix)}" for agent in self.agents_of(place.agent_hash)]
+
+
+def opstamp_of(storage: Storage, directory: str) -> int:
+    """Tantivy's number of a partition's last commit.
+
+    Raises:
+        IndexFailedError: it cannot be told.
+    """
+    path = os.path.join(directory, META)
+    try:
+        file = storage.open_read(path)
+        try:
+            return int(orjson.loads(file.read(0, file.size_bytes()))["opstamp"])
+        finally:
+            file.close()
+    except (FileNotFoundError, StorageError, ValueError, KeyError, TypeError) as error:
+        raise IndexFailedError(f"{path}: {error}") from error
+
+
+def verify_partition(storage: Storage, root: str, entry: PartitionEntry, verified: set[str]) -> None:
+    """Compare a partition's files with what the state says, but for those that are ``verified``.
+
+    The caller holds the index lock.
+
+    Raises:
+        IndexFailedError: it is damaged or missing.
+    """
+    _verify(storage, os.path.join(root, entry.directory), entry, verified, lambda: False)
 
 
 def _verify(
@@ -160,8 +206,9 @@ def _verify(
         except StorageError as error:
             raise IndexFailedError(f"{directory}: {error}") from error
         if found != (size, xxh3):
-            if name == META and is_written():
-                continue  # replaced by each commit and each merge; the state follows
+            # Replaced by each commit and each merge; the state follows, unless the indexer was killed before.
+            if name == META and (is_written() or opstamp_of(storage, directory) > entry.opstamp):
+                continue
             raise IndexFailedError(
                 f"{os.path.join(directory, name)} is damaged; the search index of this month is built again"
             )

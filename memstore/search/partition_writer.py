@@ -18,7 +18,7 @@ from memstore.fs.atomic import make_directories
 from memstore.fs.storage import Storage
 from memstore.search.compile import Compiler
 from memstore.search.foreign import IndexFailedError, translated
-from memstore.search.partition import META, Partition, Place, file_checksum
+from memstore.search.partition import META, Partition, Place, file_checksum, opstamp_of
 from memstore.search.schema import AGENT_HASH, KEY, SUFFIX, TIME, Analyzer
 from memstore.search.state import PartitionEntry
 
@@ -87,11 +87,18 @@ class PartitionWriter:
     def entry(self) -> PartitionEntry:
         """What there is as of the last commit or merge."""
         # tantivy syncs its files, but not the name of the one that lists them.
-        self._storage.sync_directory(self._path)
-        self._partition.reload()
-        self._files = self._proved_files()
+        try:
+            self._storage.sync_directory(self._path)
+            self._partition = self._partition.newest()
+            self._files = self._proved_files()
+        except FileNotFoundError as error:
+            raise IndexFailedError(f"{self._path} has gone while it was written: {error}") from error
         return PartitionEntry(
-            directory=self.directory, files=self._files, records=self._partition.records, deleted=self._deleted
+            directory=self.directory,
+            files=self._files,
+            records=self._partition.records,
+            deleted=self._deleted,
+            opstamp=opstamp_of(self._storage, self._path),
         )
 
     def close(self) -> PartitionEntry | None:

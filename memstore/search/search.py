@@ -33,7 +33,7 @@ from memstore.search.result import AggregateResult, Scanned, SearchResult, Sort
 from memstore.search.schema import CONTEXT_FIELDS, Analyzer, IndexShape, context_column
 from memstore.search.searcher import Asked, Page, Searcher, SourceFailedError
 from memstore.search.similar import like
-from memstore.search.sources import Plan, Sources, Standing
+from memstore.search.sources import Plan, Sources, Standing, StandingChangedError
 from memstore.search.state import CONSUMER, stale_months, state_of, with_state
 from memstore.search.tail import TAIL_BYTES_MAX
 
@@ -44,7 +44,7 @@ BEHIND_BYTES = 1024 * 1024
 """Bytes in the tail above which the index is brought up to date in the background."""
 LIMIT_MAX = 1000
 """Hits on one page."""
-_ATTEMPTS_MAX = 5
+_ATTEMPTS_MAX = 20
 SORTS = ("relevance", "newest", "oldest")
 T = TypeVar("T")
 _all: weakref.WeakSet[Search] = weakref.WeakSet()
@@ -217,10 +217,13 @@ class Search:
         """Ask what there is; a part of the index that fails is left out, and asked for again."""
         for _ in range(_ATTEMPTS_MAX):
             standing = self._ready(asked.filters)
-            plan = self._sources.plan(standing, asked.filters)
-            self._condemn_damaged()
             try:
+                plan = self._sources.plan(standing, asked.filters)
+                self._condemn_damaged()
                 answer = ask(plan)
+            except StandingChangedError as changed:
+                _log.debug("%s", changed)
+                continue
             except SourceFailedError as failed:
                 _log.error("%s", failed)
                 self._sources.give_up(failed.partition)

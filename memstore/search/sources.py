@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 import msgspec
 import tantivy
 
+from memstore.engine.consumers import ConsumerState
 from memstore.engine.engine import Engine
-from memstore.engine.feed import FedLane
+from memstore.engine.feed import FedLane, is_cut_back
 from memstore.errors import CorruptionError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.format.forgotten import text_hash
-from memstore.fs.storage import FileIdentity
 from memstore.search.chunks import chunks
 from memstore.search.compile import Compiler
 from memstore.search.doubts import Doubts, doubts_of
@@ -38,11 +38,15 @@ from memstore.search.partition import Partition
 from memstore.search.pattern import WILDCARDS
 from memstore.search.schema import Analyzer, IndexShape, key_of_hash
 from memstore.search.state import CONSUMER, IndexState, PartitionEntry, stale_months, state_of
-from memstore.search.survey import agents_of, stored_lines
+from memstore.search.survey import agents_of, is_gone, stored_lines
 from memstore.search.tail import Tail
 
 _log = logging.getLogger(__name__)
 _ALL_MONTHS = "everything"
+
+
+class StandingChangedError(Exception):
+    """The index was changed while it was looked at: ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Sources:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._identity: FileIdentity | None = None
+        self._read: ConsumerState | None = None
         self._content: ConsumerFile | None = None
         self._state = IndexState()
         self._open: dict[str, tuple[PartitionEntry, Partition]] = {}
@@ -127,10 +131,20 @@ class Sources:
         self.tail.clear()
         with self._lock:
             self._open.clear()
-            self._identity = None
+            self._read = None
 
     def standing(self) -> Standing:
         """The index as it stands now."""
+        while True:
+            standing = self._stand()
+            passed = {} if standing.content is None else standing.content.lanes
+            # A lane that the watermark does not name is new, or was passed, unlinked and struck off since the lanes
+            # were listed; then it must not be read again.
+            unnamed = [lane for lane in standing.lanes if lane.token not in passed]
+            if standing.content is None or all(map(self._engine.feed.stands, unnamed)):
+                return standing
+
+    def _stand(self) -> Standing:
         lanes = self._engine.feed.lanes()
         with self._lock:
             self._look()
@@ -139,16 +153,16 @@ class Sources:
             if self._doubts[0] != (state.forgotten, epoch):
                 found = doubts_of(self._engine.forgotten.entries(state.forgotten, epoch))
                 self._doubts = ((state.forgotten, epoch), found)
-            stale = frozenset() if content is None else stale_months(content, state)
+            stale = frozenset() if content is None else stale_months(content, state) | _cut_back(lanes, content, state)
             return Standing(lanes, content, state, stale, self._doubts[1])
 
     def _look(self) -> None:
         """Read the state again if it has been replaced."""
         consumers = self._engine.consumers
         identity = consumers.identify(CONSUMER)
-        if identity is not None and identity == self._identity:
+        if identity is not None and self._read is not None and identity == self._read.identity:
             return
-        self._identity, self._content, self._state = None, None, IndexState()
+        self._read, self._content, self._state = None, None, IndexState()
         try:
             found = consumers.read(CONSUMER)
             if found is None:
@@ -158,7 +172,7 @@ class Sources:
             _log.error("%s; everything is scanned until the search index is built anew", error)
             return
         if state.shape == self._shape.fingerprint and state.listed:
-            self._identity, self._content, self._state = found.identity, found.content, state
+            self._read, self._content, self._state = found, found.content, state
             self._damaged, self._reported = set(), set()  # what is built anew has another name, and is looked at anew
             kept = {entry.directory for entry in state.partitions.values()}
             self._open = {name: opened for name, opened in self._open.items() if name in kept}
@@ -190,22 +204,25 @@ class Sources:
             plan.notes.append("there is no search index yet: everything was scanned")
             plan.scans.append((self._agents(wanted), since_us, until_us))
             return plan
-        partitions, damaged = self._partitions(standing, since_us, until_us)
+        opened, damaged = self._partitions(standing, since_us, until_us)
         stale = {month for month in standing.stale | damaged if _overlaps(month, since_us, until_us)}
         plan.notes += [f"the search index of {month} is damaged: the month was scanned" for month in sorted(damaged)]
         plan.notes += [
             f"the search index of {month} is being built: the month was scanned" for month in sorted(stale - damaged)
         ]
         plan.stale = tuple(sorted(stale))
-        tail = self.tail.view(standing.lanes, standing.content.lanes)
+        ahead = {month: partition for month, partition in opened.items() if partition.ahead}
+        tail = self.tail.view(standing.lanes, standing.content.lanes, places_of=ahead)
+        twice = [key for each in ahead.values() if tail.places for key in each.held(tail.places, self._compiler)]
         lasting: list[tuple[Partition, str, tuple[tantivy.Query, ...]]] = []
-        lasting += [(partition, "indexed", ()) for partition in partitions]
+        lasting += [(partition, "indexed", ()) for partition in opened.values()]
         if tail.partition is not None:
             lasting.append((tail.partition, "tail", () if tail.live is None else (tail.live,)))
         excluded = self._excluded(standing.doubts, [partition for partition, _, _ in lasting])
-        not_stale = tuple(self._compiler.time_range(*month_span_us(month)) for month in stale)
+        not_in_tail = [self._compiler.keys(twice)] if twice else []
+        not_in_tail += (self._compiler.time_range(*month_span_us(month)) for month in stale)
         for partition, kind, must in lasting:
-            must_not = (*excluded, *not_stale) if kind == "tail" else excluded
+            must_not = (*excluded, *not_in_tail) if kind == "tail" else excluded
             plan.lasting.append(Source(partition, must, must_not, kind))
         if stale:
             agents = self._agents(wanted)
@@ -243,9 +260,13 @@ class Sources:
 
     # -- partitions
 
-    def _partitions(self, standing: Standing, since_us: int, until_us: int) -> tuple[list[Partition], set[str]]:
-        """Those that may hold something, newest first, and months whose partition cannot be used."""
-        found: list[Partition] = []
+    def _partitions(self, standing: Standing, since_us: int, until_us: int) -> tuple[dict[str, Partition], set[str]]:
+        """Those that may hold something, newest first, and months whose partition cannot be used.
+
+        Raises:
+            StandingChangedError: one has gone with the state that named it.
+        """
+        found: dict[str, Partition] = {}
         damaged: set[str] = set()
         for month, entry in sorted(standing.state.partitions.items(), reverse=True):
             if month in standing.stale or not _overlaps(month, since_us, until_us):
@@ -254,16 +275,23 @@ class Sources:
                 damaged.add(month)
                 continue
             try:
-                found.append(self._opened(entry))
+                found[month] = self._opened(entry)
             except IndexFailedError as error:
-                if self._engine.consumers.identify(CONSUMER) == self._identity:
-                    _log.error("%s", error)
-                else:
-                    _log.info("%s; it has been replaced meanwhile", error)
+                if self._has_changed(standing):
+                    raise StandingChangedError(str(error)) from error
+                _log.error("%s", error)
                 damaged.add(month)
         with self._lock:
             self._damaged |= damaged
         return found, damaged
+
+    def _has_changed(self, standing: Standing) -> bool:
+        """Whether the state says something else by now."""
+        try:
+            state = self._engine.consumers.read(CONSUMER)
+        except CorruptionError:
+            return False  # the next look at it says so
+        return state is None or state.content != standing.content
 
     def _opened(self, entry: PartitionEntry) -> Partition:
         with self._lock:
@@ -302,7 +330,7 @@ class Sources:
         gone: list[int] = []
         for each, _ in doubts.ids:
             ids = {memory_id for partition in partitions for memory_id in partition.ids_of_hash(each, self._compiler)}
-            if any(line is None for line in self._engine.reader.get_lines(ids)):
+            if any(is_gone(self._engine, memory_id) for memory_id in ids):
                 gone.append(key_of_hash(each))
         if gone:
             queries.append(self._compiler.keys(gone))
@@ -349,6 +377,16 @@ def _any_matches(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Whether an agent id is one of these, or matches one; brackets mean nothing."""
     escaped = [pattern.replace("[", "[[]") for pattern in patterns]
     return lambda agent: any(fnmatch.fnmatchcase(agent, pattern) for pattern in escaped)
+
+
+def _cut_back(lanes: Sequence[FedLane], content: ConsumerFile, state: IndexState) -> frozenset[str]:
+    """Months of commits that were indexed and have been cut off their lanes again."""
+    return frozenset(
+        month
+        for lane in lanes
+        if is_cut_back(lane, content.lanes.get(lane.token, 0))
+        for month in state.tips.get(lane.token, ())
+    )
 
 
 def _overlaps(month: str, since_us: int, until_us: int) -> bool:

@@ -24,12 +24,16 @@ class PartitionEntry(msgspec.Struct, frozen=True, kw_only=True):
         files: size and xxh3 of each file that does not change, and of ``meta.json``, as of the last commit.
         records: documents in it.
         deleted: whether documents have been deleted from it, whose words may still be in its files.
+        opstamp: tantivy's number of the last commit that counts; merges leave it as it is.
+        ahead: whether it may hold records behind the watermark, for it was made of what the store had later.
     """
 
     directory: str
     files: dict[str, tuple[int, str]]
     records: int
     deleted: bool = False
+    opstamp: int = 0
+    ahead: bool = False
 
 
 class IndexState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

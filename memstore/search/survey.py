@@ -41,6 +41,14 @@ def agent_by_hash(engine: Engine, wanted: str) -> str | None:
     return next((agent for agent in agents_of(engine) if text_hash(agent) == wanted), None)
 
 
+def is_gone(engine: Engine, memory_id: str) -> bool:
+    """Whether a record that was indexed cannot be had any more; what is damaged cannot either."""
+    try:
+        return engine.reader.get_line(memory_id) is None
+    except CorruptionError:
+        return True
+
+
 def stored_lines(engine: Engine, agents: list[str], since_us: int, until_us: int) -> Iterator[bytes]:
     """Lines of these agents in ``[since_us, until_us)`` as reads give them; what is damaged is left out.
 

@@ -31,6 +31,16 @@ def remove_tree(storage: Storage, path: str) -> list[str]:
     return gone
 
 
+def newest_version(storage: Storage, root: str) -> int:
+    """The highest version in the names of the directories below the index's root; 0 where there are none."""
+    try:
+        entries = storage.list_directory(root)
+    except FileNotFoundError:
+        return 0
+    versions = [entry.name.rpartition(".")[2] for entry in entries]
+    return max((int(version) for version in versions if version.isdecimal()), default=0)
+
+
 def remove_strangers(storage: Storage, root: str, named: AbstractSet[str]) -> list[str]:
     """Remove every directory below the index's root that the state does not name; paths of the files that went."""
     try:

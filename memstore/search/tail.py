@@ -8,18 +8,18 @@ the whole is dropped once most of it is such. It holds no more than a bound; abo
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import orjson
 import tantivy
 
-from memstore.engine.feed import FedLane, Feed
+from memstore.engine.feed import FedLane, Feed, is_cut_back
 from memstore.search.compile import Compiler
 from memstore.search.document import Documents
 from memstore.search.foreign import translated
-from memstore.search.partition import Partition
-from memstore.search.schema import LANE, PLACE, Analyzer, IndexShape
+from memstore.search.partition import Partition, Place
+from memstore.search.schema import AGENT_HASH, KEY, LANE, PLACE, SUFFIX, TIME, Analyzer, IndexShape
 
 TAIL_BYTES_MAX = 32 * 1024 * 1024
 """Bytes of lanes behind the watermark that are indexed in memory: some 40,000 records, a second's work, 40 MB."""
@@ -38,11 +38,13 @@ class TailView:
         partition: to be searched; None where nothing waits.
         live: what of it counts; None: all.
         records: how many records that is.
+        places: of the records of the months that were asked for, their keys.
     """
 
     partition: Partition | None
     live: tantivy.Query | None
     records: int
+    places: Mapping[Place, int] = field(default_factory=dict)
 
 
 class Tail:
@@ -60,7 +62,9 @@ class Tail:
         self._partition: Partition | None = None
         self._writer: tantivy.IndexWriter | None = None
         self._numbers: dict[str, int] = {}
+        self._begins: dict[str, int] = {}
         self._ends: dict[str, int] = {}
+        self._places: dict[str, dict[Place, int]] = {}
         self._commits: dict[str, list[tuple[int, int]]] = {}
         self._records = 0
 
@@ -82,18 +86,25 @@ class Tail:
     def _start(self, lane: FedLane, watermark: Mapping[str, int]) -> int:
         return max(watermark.get(lane.token, 0), self._ends.get(lane.token, 0))
 
-    def view(self, lanes: Sequence[FedLane], watermark: Mapping[str, int]) -> TailView:
+    def view(
+        self, lanes: Sequence[FedLane], watermark: Mapping[str, int], *, places_of: Iterable[str] = ()
+    ) -> TailView:
         """Everything in the lanes that lies behind the watermark.
 
         Args:
             lanes: listed before the watermark was read.
             watermark: how far the partitions are, by token.
+            places_of: months whose records' places are wanted.
         """
         with self._lock:
-            if any(self._ends.get(lane.token, 0) > lane.end for lane in lanes):
+            if any(is_cut_back(lane, self._ends.get(lane.token, 0)) for lane in lanes):
                 self._drop()  # a commit that was read has been cut off again
+            if any(watermark.get(token, 0) < begin for token, begin in self._begins.items()):
+                self._drop()  # made for a watermark that was read later, by another thread
             self._read(lanes, watermark)
-            return self._view(lanes, watermark)
+            view = self._view(lanes, watermark)
+            wanted = {place: key for month in places_of for place, key in self._places.get(month, {}).items()}
+            return replace(view, places=wanted)
 
     def _read(self, lanes: Sequence[FedLane], watermark: Mapping[str, int]) -> None:
         added = False
@@ -101,15 +112,18 @@ class Tail:
             start = self._start(lane, watermark)
             if start >= lane.end:
                 continue
+            self._begins.setdefault(lane.token, start)
             for commit in self._feed.commits(lane, start):
                 writer = self._open_writer()
                 number = self._numbers.setdefault(lane.token, len(self._numbers))
                 records = 0
-                for _, data in commit.slices:
+                for item, data in commit.slices:
                     lines = data.split(b"\n")
                     lines.pop()
+                    places = self._places.setdefault(item.day[:6], {})
                     for line in lines:
                         document = self._documents.document(line)
+                        places[Place(document[TIME], document[SUFFIX], document[AGENT_HASH])] = document[KEY]
                         document[LANE], document[PLACE] = number, commit.end
                         writer.add_json(orjson.dumps(document).decode())
                     records += len(lines)
@@ -121,7 +135,7 @@ class Tail:
             with translated("the unindexed tail"):
                 self._open_writer().commit()
             assert self._partition is not None
-            self._partition.reload()
+            self._partition = self._partition.newest()
 
     def _view(self, lanes: Sequence[FedLane], watermark: Mapping[str, int]) -> TailView:
         if self._partition is None:
