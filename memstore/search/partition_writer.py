@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import tantivy
 
-from memstore.fs.atomic import make_directories
+from memstore.fs.atomic import make_directories, try_unlink
 from memstore.fs.storage import Storage
 from memstore.search.compile import Compiler
 from memstore.search.foreign import IndexFailedError, translated
@@ -43,6 +43,9 @@ class PartitionWriter:
         self._path = os.path.join(root, directory)
         self._compiler = compiler
         make_directories(storage, self._path)
+        # The caller holds the index lock, so nobody writes; but a process that was forked while this one did holds
+        # tantivy's own lock for as long as it lives.
+        try_unlink(storage, os.path.join(self._path, _WRITER_LOCK))
         with translated(self._path):
             index = tantivy.Index(compiler.schema, path=self._path)
             index.config_reader("manual", 0)
@@ -158,5 +161,6 @@ class PartitionWriter:
         return found
 
 
+_WRITER_LOCK = ".tantivy-writer.lock"
 _SAME_KEY_MAX = 16
 _LOOKS_MAX = 5
