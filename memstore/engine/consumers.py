@@ -261,8 +261,15 @@ class Consumers:
             months: set[str] = set()
             at_us = 0
             for name in names:
-                path = os.path.join(self._paths.lanes, name)
-                seal, days = self._days_of(path)
+                try:
+                    seal, days = self._days_of(os.path.join(self._paths.lanes, name))
+                except FileNotFoundError:
+                    continue  # all have passed it meanwhile
+                except CorruptionError as error:
+                    _log.error("%s; consumer %s begins anew, for what it misses cannot be told", error, consumer.name)
+                    self.update(consumer.name, _anew)
+                    months = set()
+                    break
                 if consumer.lanes.get(lane_token(name), 0) != seal.footer:
                     months.update(day[:6] for day in days)
                     at_us = max(at_us, seal.at)
@@ -271,6 +278,10 @@ class Consumers:
         for name in names:
             try_unlink(self._storage, os.path.join(self._paths.lanes, name))
         self._storage.sync_directory(self._paths.lanes)
+
+
+def _anew(content: ConsumerFile) -> ConsumerFile:
+    return ConsumerFile(name=content.name, at=content.at)
 
 
 def _missing(content: ConsumerFile, *, months: set[str], at_us: int) -> ConsumerFile:

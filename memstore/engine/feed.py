@@ -25,7 +25,8 @@ from memstore.format.names import (
 )
 from memstore.fs.storage import Storage, StorageFile
 from memstore.fs.verified import read_verified
-from memstore.wal.scan import ScannedCommit, scan_lane
+from memstore.wal.reader import iterate_footer
+from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
 from memstore.wal.seal import header_end, read_header, read_seal
 
 _log = logging.getLogger(__name__)
@@ -60,12 +61,15 @@ class FedCommit:
         slices: each with its bytes: whole lines with their line breaks.
         is_tip: whether it is the last one of a lane that is not sealed: should its sync have failed, it will be cut
             off again.
+        damaged: UTC days of what does not verify and is left out. Of a lane that is merged it was whole then, and
+            stands in the files.
     """
 
     end: int
     at: int
     slices: list[tuple[Slice, bytes]]
     is_tip: bool
+    damaged: frozenset[str] = frozenset()
 
 
 def is_cut_back(lane: FedLane, end: int) -> bool:
@@ -123,7 +127,7 @@ class Feed:
     def commits(self, lane: FedLane, start: int = 0) -> Iterator[FedCommit]:
         """What a lane holds from a watermark on (0: all of it).
 
-        A slice that is damaged is left out and logged; whoever reads the records is told of it.
+        What is damaged is left out, and its days are told; whoever reads the records is told of the damage.
         """
         waiting: ScannedCommit | None = None
         for item in scan_lane(lane.file, start=start or header_end(lane.file), size=lane.end):
@@ -131,6 +135,12 @@ class Feed:
                 if waiting is not None:
                     yield self._read(lane, waiting, is_tip=False)[0]
                 waiting = item
+            elif lane.sealed and item.offset < lane.end:  # a commit's line, or the last commits altogether
+                if waiting is not None:
+                    yield self._read(lane, waiting, is_tip=False)[0]
+                    waiting = None
+                end = item.offset + item.length if isinstance(item, ScannedDamage) else lane.end
+                yield FedCommit(end, 0, [], is_tip=False, damaged=_days_within(lane.file, item.offset, end))
         if waiting is not None:
             commit, whole = self._read(lane, waiting, is_tip=not lane.sealed)
             if whole or lane.sealed:
@@ -139,7 +149,7 @@ class Feed:
     def _read(self, lane: FedLane, scanned: ScannedCommit, *, is_tip: bool) -> tuple[FedCommit, bool]:
         """A commit, and whether all of it verifies."""
         slices = []
-        whole = True
+        damaged = set()
         for item in scanned.slices():
             try:
                 data = read_verified(
@@ -151,7 +161,15 @@ class Feed:
                 )
             except CorruptionError as error:
                 _log.debug("not fed: %s", error)
-                whole = False
+                damaged.add(item.day)
                 continue
             slices.append((item, data))
-        return FedCommit(scanned.end, scanned.commit.at, slices, is_tip), whole
+        return FedCommit(scanned.end, scanned.commit.at, slices, is_tip, frozenset(damaged)), not damaged
+
+
+def _days_within(file: StorageFile, start: int, end: int) -> frozenset[str]:
+    """UTC days of a sealed lane's slices between two offsets, as its footer has them."""
+    sealed = read_seal(file, file.size_bytes())
+    if sealed is None:
+        return frozenset()
+    return frozenset(item.day for item in iterate_footer(file, *sealed) if start <= item.offset < end)

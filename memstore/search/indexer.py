@@ -355,7 +355,9 @@ class _Run:
         batch.lines.clear()
         batch.bytes = batch.records = 0
         if entries or batch.watermark != before.lanes or batch.tips != state.tips:
-            self._publish(entries, lanes=dict(batch.watermark), tips=dict(batch.tips))
+            damaged = frozenset(batch.damaged)  # of which the store may have what the lanes have lost
+            self._publish(entries, lanes=dict(batch.watermark), damaged=damaged, tips=dict(batch.tips))
+            batch.damaged.clear()
         self._keep_few_writers()
 
     def _made(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -372,9 +374,10 @@ class _Run:
         *,
         lanes: dict[str, int] | None = None,
         built: str | None = None,
+        damaged: frozenset[str] = frozenset(),
         **changes: Any,
     ) -> None:
-        """Let partitions count; ``built``: a month that is not stale any more.
+        """Let partitions count; ``built``: a month that is not stale any more, ``damaged``: months that are.
 
         Raises:
             _ErasedMeanwhileError: records were erased since what is in them was read; none counts, and the files go.
@@ -384,7 +387,7 @@ class _Run:
             state = state_of(content)
             if state.erasures != self._erasures:
                 raise _ErasedMeanwhileError
-            stale = [month for month in state.stale if month != built]
+            stale = sorted(damaged.union(month for month in state.stale if month != built))
             changed = msgspec.structs.replace(state, partitions={**state.partitions, **entries}, stale=stale, **changes)
             return with_state(content, changed, **({} if lanes is None else {"lanes": lanes}))
 
@@ -613,6 +616,7 @@ class _Batch:
     def __init__(self, watermark: dict[str, int], tips: dict[str, list[str]]) -> None:
         self.watermark = watermark
         self.tips = tips
+        self.damaged: set[str] = set()
         self.lines: dict[str, list[bytes]] = {}
         self.records = 0
         self.bytes = 0
@@ -631,6 +635,7 @@ class _Batch:
         for item, data in commit.slices:
             if item.day[:6] not in stale:
                 self.add(item.day[:6], data)
+        self.damaged.update(day[:6] for day in commit.damaged)
         self.moved(token, commit.end, months if commit.is_tip else ())
 
     def moved(self, token: str, end: int, tip: Iterable[str]) -> None:

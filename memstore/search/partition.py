@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 import tantivy
 
 from memstore.codec.checksum import RunningChecksum
@@ -169,14 +169,32 @@ def opstamp_of(storage: Storage, directory: str) -> int:
     Raises:
         IndexFailedError: it cannot be told.
     """
+    return _meta(storage, directory).opstamp
+
+
+def segments_of(storage: Storage, directory: str) -> set[str]:
+    """How the files of each segment of a partition's last commit begin. Raises as `opstamp_of`."""
+    return {segment.segment_id.replace("-", "") for segment in _meta(storage, directory).segments}
+
+
+class _Segment(msgspec.Struct):
+    segment_id: str
+
+
+class _Meta(msgspec.Struct):
+    opstamp: int
+    segments: list[_Segment]
+
+
+def _meta(storage: Storage, directory: str) -> _Meta:
     path = os.path.join(directory, META)
     try:
         file = storage.open_read(path)
         try:
-            return int(orjson.loads(file.read(0, file.size_bytes()))["opstamp"])
+            return msgspec.json.decode(file.read(0, file.size_bytes()), type=_Meta)
         finally:
             file.close()
-    except (FileNotFoundError, StorageError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, StorageError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IndexFailedError(f"{path}: {error}") from error
 
 
@@ -194,6 +212,7 @@ def verify_partition(storage: Storage, root: str, entry: PartitionEntry, verifie
 def _verify(
     storage: Storage, directory: str, entry: PartitionEntry, verified: set[str], is_written: Callable[[], bool]
 ) -> None:
+    missing: list[str] = []
     for name, (size, xxh3) in entry.files.items():
         known = f"{entry.directory}/{name}"
         if known in verified:
@@ -201,7 +220,7 @@ def _verify(
         try:
             found = file_checksum(storage, os.path.join(directory, name))
         except FileNotFoundError:
-            # Merged away by a commit that came after the state was read; tantivy says whether its own files are there.
+            missing.append(name)
             continue
         except StorageError as error:
             raise IndexFailedError(f"{directory}: {error}") from error
@@ -214,3 +233,11 @@ def _verify(
             )
         if name != META:
             verified.add(known)
+    if missing:
+        # Merged away by what came after the state was read, if tantivy does not need them any more.
+        segments = segments_of(storage, directory)
+        lost = [name for name in missing if name.partition(".")[0] in segments and not name.endswith(".del")]
+        if lost or file_checksum(storage, os.path.join(directory, META)) == entry.files.get(META):
+            raise IndexFailedError(
+                f"{os.path.join(directory, missing[0])} is missing; the search index of this month is built again"
+            )

@@ -31,9 +31,9 @@ from memstore.search.query import parse_question, plain_question
 from memstore.search.question import Everything, Group, IdIs, Node, Question
 from memstore.search.result import AggregateResult, Scanned, SearchResult, Sort
 from memstore.search.schema import CONTEXT_FIELDS, Analyzer, IndexShape, context_column
-from memstore.search.searcher import Asked, Page, Searcher, SourceFailedError
+from memstore.search.searcher import Asked, Page, Searcher
 from memstore.search.similar import like
-from memstore.search.sources import Plan, Sources, Standing, StandingChangedError
+from memstore.search.sources import Plan, SourceFailedError, Sources, Standing, StandingChangedError
 from memstore.search.state import CONSUMER, stale_months, state_of, with_state
 from memstore.search.tail import TAIL_BYTES_MAX
 
@@ -229,7 +229,7 @@ class Search:
                 self._sources.give_up(failed.partition)
                 self._condemn_damaged()
                 continue
-            self._look_after(standing)
+            self._look_after(standing, plan)
             return answer
         raise IndexFailedError(
             f"{self._engine.paths.search}: the search index failed again and again; `memstore index rebuild` builds it"
@@ -253,13 +253,13 @@ class Search:
             _log.warning("the search index could not be brought up to date, so the store is scanned: %s", error)
         return self._sources.standing()
 
-    def _look_after(self, standing: Standing) -> None:
+    def _look_after(self, standing: Standing, plan: Plan) -> None:
         """Index in the background what a search had to do without."""
         if not self._background:
             return
         watermark: Mapping[str, int] = {} if standing.content is None else standing.content.lanes
         behind = sum(max(lane.end - watermark.get(lane.token, 0), 0) for lane in standing.lanes)
-        if not standing.ready or standing.stale or standing.doubts or behind > BEHIND_BYTES:
+        if not standing.ready or standing.stale or plan.stale or standing.doubts or behind > BEHIND_BYTES:
             self.start_indexing()
 
     def start_indexing(self) -> None:

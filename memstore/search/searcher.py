@@ -26,13 +26,12 @@ from memstore.search.compile import Compiler, How, RankOf, no_correction
 from memstore.search.cursor import SHOWN_MAX, Cursor, check_asked, encode_cursor
 from memstore.search.document import texts_of
 from memstore.search.filters import Filters
-from memstore.search.foreign import IndexFailedError, QueryRefusedError
 from memstore.search.highlight import Highlighter
 from memstore.search.partition import Partition
 from memstore.search.question import Question, is_scored
 from memstore.search.result import FacetCount, Highlight, Scanned, SearchHit, Sort
 from memstore.search.schema import TEXT, Analyzer, record_key
-from memstore.search.sources import Plan, Source, Sources
+from memstore.search.sources import Plan, Source, Sources, searching
 
 _log = logging.getLogger(__name__)
 FACET_VALUES = 100
@@ -40,15 +39,6 @@ FACET_VALUES = 100
 _SPARE_HITS = 8
 """Hits beyond the limit that are collected, for records that go between the index and the store."""
 PlanMaker = Callable[[], Plan]
-
-
-class SourceFailedError(Exception):
-    """A partition refused to be searched: it is left out, its month scanned, and the question asked again."""
-
-    def __init__(self, partition: Partition, error: IndexFailedError) -> None:
-        super().__init__(str(error))
-        self.partition = partition
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +183,7 @@ class Searcher:
     def frequencies(self, plan: Plan, terms: Sequence[str]) -> tuple[dict[str, int], int]:
         """In how many records each term occurs, and how many records there are; scans aside."""
         records = sum(source.partition.records for source in plan.lasting)
-        found = {term: sum(s.partition.searcher.doc_freq(TEXT, term) for s in plan.lasting) for term in terms}
+        found = {term: sum(_frequency(s.partition, term) for s in plan.lasting) for term in terms}
         return found, records
 
     def _through(
@@ -220,12 +210,8 @@ class Searcher:
                 query = self._compiler.question(node, How(rank_of, keep))
             everything = self._compiler.all_of([*must, *source.must], scored=query, not_any=source.must_not)
             for collect in collectors:
-                try:
+                with searching(partition):
                     collect(partition, everything)
-                except QueryRefusedError:
-                    raise
-                except IndexFailedError as error:
-                    raise SourceFailedError(partition, error) from error
             seen[source.kind] += partition.records
         return Scanned(
             sum(source.kind == "indexed" for source in plan.lasting),
@@ -242,7 +228,7 @@ class Searcher:
     def _frequencies(self, sources: Sequence[Source], terms: Sequence[str]) -> tuple[dict[str, int], int]:
         if not terms:
             return {}, 0
-        found = {term: sum(s.partition.searcher.doc_freq(TEXT, term) for s in sources) for term in terms}
+        found = {term: sum(_frequency(s.partition, term) for s in sources) for term in terms}
         return found, sum(source.partition.records for source in sources)
 
     def _read(
@@ -254,7 +240,7 @@ class Searcher:
         while len(found) < limit and position < len(candidates):
             portion = candidates[position : position + limit - len(found)]
             position += len(portion)
-            owners = [(each, memory_id) for each in portion for memory_id in each.memory_ids]
+            owners = [(each, memory_id) for each in portion for memory_id in _ids(each)]
             for (each, memory_id), line in zip(owners, self._lines([i for _, i in owners], notes), strict=True):
                 if line is not None:
                     found.append((each, memory_id, line))
@@ -274,6 +260,11 @@ class Searcher:
             return lines
 
 
+def _frequency(partition: Partition, term: str) -> int:
+    with searching(partition):
+        return partition.searcher.doc_freq(TEXT, term)
+
+
 def _correction(partition: Partition, terms: Sequence[str], frequencies: dict[str, int], records: int) -> RankOf:
     """What brings each term's weight in a partition to what it would be in one index of everything.
 
@@ -284,7 +275,7 @@ def _correction(partition: Partition, terms: Sequence[str], frequencies: dict[st
     here = partition.records
     factors: dict[str, float] = {}
     for term in terms:
-        own = partition.searcher.doc_freq(TEXT, term)
+        own = _frequency(partition, term)
         factors[term] = _rarity(frequencies[term], records) / _rarity(own, max(here, own)) if own else 1.0
     return lambda term: factors.get(term, 1.0)
 
@@ -295,7 +286,12 @@ def _rarity(frequency: int, records: int) -> float:
 
 
 def _short_keys(each: Candidate) -> set[int]:
-    return {record_key(memory_id) & 0xFFFFFFFF for memory_id in each.memory_ids}
+    return {record_key(memory_id) & 0xFFFFFFFF for memory_id in _ids(each)}
+
+
+def _ids(each: Candidate) -> list[str]:
+    with searching(each.partition):
+        return each.memory_ids
 
 
 def _passages(highlighter: Highlighter | None, line: bytes) -> tuple[Highlight, ...]:

@@ -16,6 +16,7 @@ import fnmatch
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -31,7 +32,7 @@ from memstore.search.chunks import chunks
 from memstore.search.compile import Compiler
 from memstore.search.doubts import Doubts, doubts_of
 from memstore.search.filters import Filters
-from memstore.search.foreign import IndexFailedError
+from memstore.search.foreign import IndexFailedError, QueryRefusedError, translated
 from memstore.search.indexer import LOCK
 from memstore.search.months import month_span_us
 from memstore.search.partition import Partition
@@ -47,6 +48,27 @@ _ALL_MONTHS = "everything"
 
 class StandingChangedError(Exception):
     """The index was changed while it was looked at: ask again."""
+
+
+class SourceFailedError(Exception):
+    """A partition refused to be searched: it is left out, its month scanned, and the question asked again."""
+
+    def __init__(self, partition: Partition, error: IndexFailedError) -> None:
+        super().__init__(str(error))
+        self.partition = partition
+        self.error = error
+
+
+@contextmanager
+def searching(partition: Partition) -> Iterator[None]:
+    """Turn what tantivy refuses into a `SourceFailedError`, unless the question is at fault."""
+    try:
+        with translated("the search index"):
+            yield
+    except QueryRefusedError:
+        raise
+    except IndexFailedError as error:
+        raise SourceFailedError(partition, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +228,20 @@ class Sources:
             return plan
         opened, damaged = self._partitions(standing, since_us, until_us)
         stale = {month for month in standing.stale | damaged if _overlaps(month, since_us, until_us)}
+        ahead = {month: partition for month, partition in opened.items() if partition.ahead}
+        tail = self.tail.view(standing.lanes, standing.content.lanes, places_of=ahead)
+        for month in tail.damaged:
+            opened.pop(month, None)
+            stale |= {month} if _overlaps(month, since_us, until_us) else set()
         plan.notes += [f"the search index of {month} is damaged: the month was scanned" for month in sorted(damaged)]
         plan.notes += [
             f"the search index of {month} is being built: the month was scanned" for month in sorted(stale - damaged)
         ]
         plan.stale = tuple(sorted(stale))
-        ahead = {month: partition for month, partition in opened.items() if partition.ahead}
-        tail = self.tail.view(standing.lanes, standing.content.lanes, places_of=ahead)
-        twice = [key for each in ahead.values() if tail.places for key in each.held(tail.places, self._compiler)]
+        twice: list[int] = []
+        for each in ahead.values() if tail.places else ():
+            with searching(each):
+                twice += each.held(tail.places, self._compiler)
         lasting: list[tuple[Partition, str, tuple[tantivy.Query, ...]]] = []
         lasting += [(partition, "indexed", ()) for partition in opened.values()]
         if tail.partition is not None:
@@ -329,12 +357,18 @@ class Sources:
         queries: list[tantivy.Query] = []
         gone: list[int] = []
         for each, _ in doubts.ids:
-            ids = {memory_id for partition in partitions for memory_id in partition.ids_of_hash(each, self._compiler)}
+            ids: set[str] = set()
+            for partition in partitions:
+                with searching(partition):
+                    ids.update(partition.ids_of_hash(each, self._compiler))
             if any(is_gone(self._engine, memory_id) for memory_id in ids):
                 gone.append(key_of_hash(each))
         if gone:
             queries.append(self._compiler.keys(gone))
-        names = {text_hash(agent): agent for partition in partitions for agent in partition.agents()}
+        names: dict[str, str] = {}
+        for partition in partitions:
+            with searching(partition):
+                names.update((text_hash(agent), agent) for agent in partition.agents())
         queries += [
             self._compiler.agent_within(names[span.agent], span.since_us, span.until_us)
             for span in doubts.spans

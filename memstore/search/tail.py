@@ -38,12 +38,14 @@ class TailView:
         partition: to be searched; None where nothing waits.
         live: what of it counts; None: all.
         records: how many records that is.
+        damaged: months of which it lacks something that lanes have lost.
         places: of the records of the months that were asked for, their keys.
     """
 
     partition: Partition | None
     live: tantivy.Query | None
     records: int
+    damaged: frozenset[str] = frozenset()
     places: Mapping[Place, int] = field(default_factory=dict)
 
 
@@ -64,6 +66,7 @@ class Tail:
         self._numbers: dict[str, int] = {}
         self._begins: dict[str, int] = {}
         self._ends: dict[str, int] = {}
+        self._damaged: set[str] = set()
         self._places: dict[str, dict[Place, int]] = {}
         self._commits: dict[str, list[tuple[int, int]]] = {}
         self._records = 0
@@ -104,7 +107,7 @@ class Tail:
             self._read(lanes, watermark)
             view = self._view(lanes, watermark)
             wanted = {place: key for month in places_of for place, key in self._places.get(month, {}).items()}
-            return replace(view, places=wanted)
+            return replace(view, places=wanted, damaged=frozenset(self._damaged))
 
     def _read(self, lanes: Sequence[FedLane], watermark: Mapping[str, int]) -> None:
         added = False
@@ -114,6 +117,7 @@ class Tail:
                 continue
             self._begins.setdefault(lane.token, start)
             for commit in self._feed.commits(lane, start):
+                self._damaged.update(day[:6] for day in commit.damaged)
                 writer = self._open_writer()
                 number = self._numbers.setdefault(lane.token, len(self._numbers))
                 records = 0

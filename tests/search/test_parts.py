@@ -1,0 +1,108 @@
+"""The small parts of the search: percentiles, months, doubts, edits, highlights."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from memstore.format.forgotten import Changing, ForgottenLine
+from memstore.search.doubts import Span, doubts_of
+from memstore.search.highlight import Highlighter, within_edits
+from memstore.search.months import following, month_of, month_span_us
+from memstore.search.question import Group, Words
+from memstore.search.schema import Analyzer
+from memstore.search.sketch import bucket_of, percentiles, value_of
+from memstore.timestamps import YEAR_10000_US
+
+numbers = st.floats(-1e18, 1e18).filter(lambda number: number == 0 or abs(number) >= 1e-9)
+analyzer = Analyzer("english")
+
+
+@given(st.lists(numbers, min_size=1, max_size=60), st.floats(0, 100))
+def test_percentiles_are_within_one_percent(values: list[float], percent: float) -> None:
+    (found,) = percentiles(Counter(map(bucket_of, values)), [percent])
+    exact = sorted(values)[math.floor(percent / 100 * (len(values) - 1))]
+    assert found == pytest.approx(exact, rel=0.010001, abs=1e-9)
+
+
+@given(st.lists(numbers, max_size=30), st.lists(numbers, max_size=30))
+def test_buckets_of_two_partitions_add_up(one: list[float], other: list[float]) -> None:
+    added = Counter(map(bucket_of, one)) + Counter(map(bucket_of, other))
+    assert percentiles(added, [0, 50, 99, 100]) == percentiles(Counter(map(bucket_of, one + other)), [0, 50, 99, 100])
+
+
+def test_buckets_keep_the_order_of_numbers() -> None:
+    sizes = [10.0**power for power in range(-9, 19)]
+    values = [*(-size for size in reversed(sizes)), 0.0, *sizes]
+    buckets = [bucket_of(value) for value in values]
+    assert buckets == sorted(buckets)
+    assert [value_of(bucket) for bucket in buckets] == sorted(value_of(bucket) for bucket in buckets)
+    assert percentiles({}, [50]) == [None]
+
+
+@given(st.integers(0, YEAR_10000_US - 1))
+def test_a_time_lies_in_its_month_and_in_no_other(time_us: int) -> None:
+    month = month_of(time_us)
+    first, end = month_span_us(month)
+    assert first <= time_us < end
+    if month != "999912":
+        assert month_span_us(following(month))[0] == end
+
+
+spans = st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(1, 9))
+
+
+@given(st.lists(spans, max_size=12))
+def test_joined_doubts_cover_the_same_moments_once(given_spans: list[tuple[str, int, int]]) -> None:
+    lines = [
+        ForgottenLine(changing=Changing(at=0, agent=agent, since=since, until=since + length))
+        for agent, since, length in given_spans
+    ]
+    doubts = doubts_of([*lines, ForgottenLine()])
+    covered = Counter((span.agent, moment) for span in doubts.spans for moment in range(span.since_us, span.until_us))
+    assert set(covered) == {(agent, moment) for agent, since, n in given_spans for moment in range(since, since + n)}
+    assert set(covered.values()) <= {1}
+
+
+def test_single_ids_are_in_doubt_without_their_neighbours() -> None:
+    changing = Changing(at=0, agent="a", since=3, until=9, ids=["x", "y"])
+    doubts = doubts_of([ForgottenLine(changing=changing)])
+    assert doubts.spans == ()
+    assert dict(doubts.ids) == {"x": Span("a", 3, 9), "y": Span("a", 3, 9)}
+
+
+words = st.text("abcdef", min_size=1, max_size=6)
+
+
+@given(words, words)
+def test_edits_are_the_same_both_ways_and_none_for_the_same_word(one: str, other: str) -> None:
+    for distance in (1, 2):
+        assert within_edits(one, other, distance) == within_edits(other, one, distance)
+    assert within_edits(one, one, 0)
+    assert within_edits(one, one + "x", 1)
+    assert within_edits(one, one[::-1], len(one))
+
+
+texts = st.lists(st.one_of(st.sampled_from(["market", "Markets", "café", "naïve", "\n", "🙂"]), st.text(max_size=30)))
+
+
+@given(st.lists(texts.map(" ".join), max_size=4))
+def test_highlights_stand_where_the_words_are(given_texts: list[str]) -> None:
+    node = Group(should=(Words("market"), Words("CAFE"), Words("na", prefix=True)))
+    highlighter = Highlighter(node, analyzer)
+    passages = highlighter.passages(given_texts)
+    terms = {"market", "cafe"}
+    for passage in passages:
+        assert passage.spans
+        ends = [0, *(end for _, end in passage.spans)]
+        for before, (start, end) in zip(ends, passage.spans, strict=False):
+            assert before <= start < end <= len(passage.text)
+            word = passage.text[start:end]
+            assert terms & set(analyzer.terms(word)) or word.lower().startswith("na"), word
+        assert passage.marked("", "") == passage.text
+    if any(terms & set(analyzer.terms(text)) for text in given_texts):
+        assert passages
