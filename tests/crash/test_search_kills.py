@@ -76,9 +76,10 @@ def test_every_acknowledged_record_is_found_once_after_the_indexer_is_killed(zyg
                 assert store.index()["finished"], told
                 check(store, zygote.acked, f"{told}, indexed")
                 status = store.index_status()
-                assert (status["stale"], status["behind_bytes"]) == ([], 0), told
+                assert status["stale"] == [], told
                 assert len(index_directories(root)) == len(status["partitions"]), told
                 store.drain()
                 store.index()
+                assert store.index_status()["behind_bytes"] == 0, told
                 assert not [name for name in os.listdir(os.path.join(root, "lanes")) if name.endswith(".merged")]
                 check(store, zygote.acked, f"{told}, drained")
