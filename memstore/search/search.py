@@ -341,8 +341,9 @@ class Search:
 
     def close(self) -> None:
         """Stop what goes on in the background. Idempotent."""
-        self._closing.set()
-        thread = self._thread
+        with self._lock:
+            self._closing.set()
+            thread = self._thread
         if thread is not None:
             thread.join()
         self._sources.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -258,3 +260,20 @@ def test_two_indexers_exclude_each_other(root: str) -> None:
         store.index(rebuild=True, progress=index_too)
         assert results == [None]
         other.close()
+
+
+def test_a_store_that_nobody_searches_does_not_pay_for_it(tmp_path: Any) -> None:
+    """Neither the import of tantivy nor a lane that waits."""
+    script = (
+        "import sys; from memstore import MemStore\n"
+        "with MemStore(sys.argv[1], settings={'storage.ballast_bytes': 0}) as store:\n"
+        "    memory_id = store.append(agent_id='a', content='word')\n"
+        "    store.drain(); store.forget([memory_id]); store.append(agent_id='b', content='x'); store.drain()\n"
+        "    store.erase(agent='b')\n"
+        "print('tantivy' in sys.modules)"
+    )
+    root = str(tmp_path / "store")
+    told = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False"]
+    assert os.listdir(os.path.join(root, "lanes")) == []
+    assert not os.path.exists(os.path.join(root, "memory", "cache", "search"))
