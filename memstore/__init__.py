@@ -21,6 +21,7 @@ from memstore.errors import (
     WriterBrokenError,
 )
 from memstore.record import Importance, InputPart, MemoryRecord, MemoryType, Relationships, ResponsePart
+from memstore.restoring import restore
 from memstore.store import MemStore
 
 __version__ = "0.1.0"
@@ -51,4 +52,5 @@ __all__ = [
     "UsageError",
     "VersionError",
     "WriterBrokenError",
+    "restore",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from memstore.backup.points import BackupInfo
-from memstore.backup.report import BackupReport
+from memstore.backup.report import BackupReport, RestoreReport
 from memstore.backup.verify import VerifyReport
 from memstore.caretaking import Progress
 from memstore.filters import TimeArgument, TypeArgument
@@ -143,5 +143,32 @@ class AsyncCaretaking:
         """See `MemStore.verify_backup`; ``progress`` is called from another thread."""
         report: VerifyReport = await self._call(
             lambda: self._store.verify_backup(destination, point, scratch=scratch, compare=compare, progress=progress)
+        )
+        return report
+
+    async def restore_part(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        agent: str | Iterable[str] | None = None,
+        since: TimeArgument | None = None,
+        until: TimeArgument | None = None,
+        memory_type: TypeArgument | None = None,
+        at: TimeArgument | None = None,
+        point: str | None = None,
+        progress: Progress | None = None,
+    ) -> RestoreReport:
+        """See `MemStore.restore_part`; ``progress`` is called from another thread."""
+        report: RestoreReport = await self._call(
+            lambda: self._store.restore_part(
+                destination,
+                agent=agent,
+                since=since,
+                until=until,
+                memory_type=memory_type,
+                at=at,
+                point=point,
+                progress=progress,
+            )
         )
         return report

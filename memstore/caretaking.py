@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from memstore.backup.create import create_backup
+from memstore.backup.part import restore_part
 from memstore.backup.points import BackupInfo, list_backups
-from memstore.backup.report import BackupReport
+from memstore.backup.report import BackupReport, RestoreReport
 from memstore.backup.verify import VerifyReport, verify_backup
 from memstore.engine.engine import Engine
 from memstore.errors import UsageError
-from memstore.filters import TimeArgument, TypeArgument
+from memstore.filters import TimeArgument, TypeArgument, build_filter
 from memstore.format.holds_file import Hold
 from memstore.ids import check_agent_id
 from memstore.lifecycle.action import Action
@@ -279,6 +280,49 @@ class Caretaking:
             point=point,
             scratch=None if scratch is None else os.fspath(scratch),
             against=self._engine if compare else None,
+            progress=progress,
+        )
+
+    def restore_part(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        agent: str | Iterable[str] | None = None,
+        since: TimeArgument | None = None,
+        until: TimeArgument | None = None,
+        memory_type: TypeArgument | None = None,
+        at: TimeArgument | None = None,
+        point: str | None = None,
+        progress: Progress | None = None,
+    ) -> RestoreReport:
+        """Append what this store does not have of a part of a backup, under the ids that the records had.
+
+        Doing it twice adds nothing. What this store has forgotten or erased stays out. `memstore.restore` brings back a
+        whole store.
+
+        Args:
+            destination: where the backups are.
+            agent: of one agent or of these; of all unless given.
+            since: records from this time on.
+            until: records before this time.
+            memory_type: records of this type, or of one of these.
+            at: as of this moment, be it between two backups; that of the backup unless given.
+            point: the name of a backup; the newest that is not behind the moment unless given.
+            progress: told how many agents are done, and how many there are.
+
+        Raises:
+            NotFoundError: there is no such backup, or it has no such agent.
+            UsageError: the moment is still to come, or a filter is wrong.
+            CorruptionError: a file of the backup is not what was backed up; nothing was appended.
+        """
+        self._engine.check_writable()
+        return restore_part(
+            self._engine,
+            os.fspath(destination),
+            wanted=build_filter(now_us=self._engine.clock.now_us(), since=since, until=until, memory_type=memory_type),
+            agents=[agent] if isinstance(agent, str) else None if agent is None else list(agent),
+            at_us=self._time(at),
+            point=point,
             progress=progress,
         )
 

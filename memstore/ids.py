@@ -98,6 +98,11 @@ def is_derived_id(memory_id: str) -> bool:
     return memory_id[-SUFFIX_CHARS] >= "8"  # the first bit of the suffix
 
 
+def writer_of_id(memory_id: str) -> int:
+    """The writer number in an id that is not derived."""
+    return int(memory_id[-SUFFIX_CHARS:], 16) >> 32
+
+
 def parse_id(memory_id: object) -> IdParts:
     """Read a memory id.
 

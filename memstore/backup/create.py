@@ -293,7 +293,7 @@ class _Making:
             at=at,
             previous=self._previous,
             epoch=listing.store.epoch,
-            lanes={lane_token(lane.entry.file): lane.entry.end for lane in lanes if lane.stands is not None},
+            lanes={lane_token(lane.entry.file): lane.entry.end for lane in lanes},
             gap=gap,
             damaged=sorted({error.path for error in self._damage}),
         )

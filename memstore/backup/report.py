@@ -83,3 +83,74 @@ def damage_as_dict(error: CorruptionError) -> dict[str, Any]:
         "length_bytes": error.length_bytes,
         "reason": error.reason,
     }
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What a restore did.
+
+    Attributes:
+        point: the point that it began from.
+        at: the moment that was asked for, microseconds.
+        reached: the moment of which the restored store is: earlier than ``at`` where no later backup follows.
+        target: the root of the store.
+        kept: where the store that stood there lies now; None where there was none, or it was discarded.
+        files, bytes: of the point.
+        lanes, replayed: lanes and records from the archive, between the point and the moment.
+        gaps: what the archive lacks between the two.
+        erased: records that were erased since and were in the point.
+        hidden: records that were forgotten between the point and the moment.
+        held: such records that a hold covers by now; they are there.
+        undeletes_left_out: how many acts brought records back between the two: nobody can name those.
+        imported, already: where a part was restored: records that were brought, and that the store had.
+        refused: of the part, records that the store has forgotten or erased.
+        seconds: how long it took.
+    """
+
+    point: str
+    at: int
+    reached: int
+    target: str = ""
+    kept: str | None = None
+    files: int = 0
+    bytes: int = 0
+    lanes: int = 0
+    replayed: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+    erased: int = 0
+    hidden: int = 0
+    held: int = 0
+    undeletes_left_out: int = 0
+    imported: int = 0
+    already: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is known to be missing of the moment that was asked for."""
+        return not self.gaps and self.reached >= self.at
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines; docs/CLI.md lists the fields."""
+        return {
+            "point": self.point,
+            "at": iso_text(self.at),
+            "reached": iso_text(self.reached),
+            "complete": self.is_complete,
+            "target": self.target,
+            "kept": self.kept,
+            "files": self.files,
+            "bytes": self.bytes,
+            "lanes": self.lanes,
+            "replayed": self.replayed,
+            "gaps": [gap_as_dict(gap) for gap in self.gaps],
+            "erased": self.erased,
+            "hidden": self.hidden,
+            "held": self.held,
+            "undeletes_left_out": self.undeletes_left_out,
+            "imported": self.imported,
+            "already": self.already,
+            "refused": self.refused,
+            "seconds": round(self.seconds, 3),
+        }

@@ -34,6 +34,7 @@ from memstore.cli import (
     maintain,
     range,  # noqa: A004 - the command's name; the builtin is not used here
     recent,
+    restore,
     retention,
     shards,
     stats,
@@ -47,7 +48,7 @@ from memstore.cli.render import safe_text
 
 _READ_AND_WRITE = (append, get, recent, range, agents, stats, import_, export)
 _LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
-_HEALTH = (check, backup)
+_HEALTH = (check, backup, restore)
 _COMMANDS = (*_READ_AND_WRITE, *_LIFE, *_HEALTH, config, shards, drain, demo, completion)
 _DESCRIPTION = """\
 The memory engine for AI agents: durable, many-process, plain files.

@@ -96,7 +96,8 @@ class BackupHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         at: when the point was taken, microseconds.
         previous: name of the point before it; None where there was none.
         epoch: of the store's placement.
-        lanes: token of each lane that stood then, and up to which byte its commits are in this point.
+        lanes: token of each lane there was, and up to which byte its commits are in this point: in its lanes, or, of
+            one that was merged whole, in its files.
         gap: what the archive lacks between the point before and this one.
         damaged: files that were damaged in the store already, and are here as they were.
     """

@@ -80,3 +80,46 @@ def test_mistakes_are_explained(memstore, filled, dest, tmp_path):
     assert memstore("backup", "create", os.path.join(filled, "in")).code == 2
     assert memstore("backup", with_root=False).code == 2
     assert memstore("backup", "verify", dest, with_root=False).code == 5
+
+
+def test_restore_to_a_new_directory_and_in_place(memstore, filled, dest, tmp_path):
+    memstore("backup", "create", dest)
+    new = str(tmp_path / "new")
+    told = json.loads(memstore("restore", dest, "--to", new).out)
+    assert (told["complete"], told["target"], told["kept"]) == (True, new, None)
+    result = memstore("restore", dest, "--replace")
+    kept = json.loads(result.out)["kept"]
+    assert kept in result.err
+    assert os.path.exists(kept)
+    for root in (new, filled, kept):
+        with MemStore(root, read_only=True) as store:
+            assert store.agent("bot_1").count() == 50
+
+
+def test_restore_as_of_a_moment(memstore, filled, dest, tmp_path):
+    moment = json.loads(memstore("backup", "create", dest, "-o", "json").out)["at"]
+    memstore("append", "--agent", "bot_1", "--content", "1")
+    memstore("backup", "create", dest)
+    result = memstore("restore", dest, "--to", str(tmp_path / "then"), "--at", moment, with_root=False)
+    assert result.code == 0, result.err
+    with MemStore(tmp_path / "then", read_only=True) as store:
+        assert store.agent("bot_1").count() == 50
+
+
+def test_restore_of_a_part_makes_a_store_where_there_is_none(memstore, filled, dest, tmp_path):
+    memstore("backup", "create", dest)
+    other = str(tmp_path / "other")
+    result = memstore("--root", other, "restore", dest, "--agent", "bot_1", with_root=False)
+    assert json.loads(result.out)["imported"] == 50
+    assert "50 records restored" in result.err
+    again = memstore("--root", other, "restore", dest, "--agent", "bot_1", "--since", "1d", with_root=False)
+    assert json.loads(again.out)["already"] == 50
+
+
+def test_flags_of_restore_that_do_not_go_together_are_refused(memstore, filled, dest):
+    memstore("backup", "create", dest)
+    assert memstore("restore", dest).code == 2
+    assert memstore("restore", dest, "--replace", "--to", "x").code == 2
+    assert memstore("restore", dest, "--agent", "bot_1", "--replace").code == 2
+    assert memstore("restore", dest, "--to", "x", "--discard-old").code == 2
+    assert memstore("restore", dest, "--to", filled).code == 2
