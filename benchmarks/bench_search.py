@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +15,12 @@ import pytest
 import tantivy
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.bench_reads import Turns
+from benchmarks.bench_reads import Turns, filled_store
 from benchmarks.measure import Publish, conclude, over, run_rounds
 from benchmarks.report import Ratio, Report, Row
 from benchmarks.searching import QUESTIONS, BareIndex, all_lines, bare_query, fill_for_search
 from benchmarks.worker import run_together
+from benchmarks.workloads import LINE_BYTES, SEED
 from memstore import MemStore
 from memstore.clock import ManualClock
 from memstore.format.names import StorePaths
@@ -25,6 +28,7 @@ from memstore.search.schema import Analyzer
 from memstore.timestamps import day_start_us
 
 _REPEATS = 25
+_LOOKUPS = 200_000
 _CACHES_OFF = {"storage": {"caching": {"recent_memories_mb": 0, "pattern_cache_mb": 0, "agent_stats_cache_mb": 0}}}
 _COLD_US = day_start_us("20250601")
 
@@ -66,25 +70,15 @@ def bench_index(benchmark: BenchmarkFixture, scratch: str, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("tier", ["hot", "cold"])
-def bench_search(  # noqa: PLR0917 - fixtures
-    benchmark: BenchmarkFixture,
-    scratch: str,
-    rounds: int,
-    request: pytest.FixtureRequest,
-    publish: Publish,
-    tier: str,
+def bench_search(
+    benchmark: BenchmarkFixture, searched: tuple[str, int, int], rounds: int, publish: Publish, tier: str
 ) -> None:
     """search_filtered: ten hits read and decoded, against tantivy's own bare search of the same query."""
-    records = _records(request)
-    root = os.path.join(scratch, "store")
-    size = fill_for_search(root, records)
+    root, records, size = searched
     if tier == "cold":
-        clock = ManualClock(_COLD_US)
-        settings = {"storage.retention.rules": [{"keep_forever": True, "importance": ["CRITICAL"]}]}
-        with MemStore(root, clock=clock, settings=settings) as store:
+        with MemStore(root, clock=ManualClock(_COLD_US)) as store:
             store.maintain(parts={"tiers"})
-    with MemStore(root, settings={"search.background": False}) as store:
-        store.index()
+            assert {each["tier"] for each in store.tiers()["tiers"] if each["records"]} == {"cold"}
     with MemStore(root, read_only=True, settings=_CACHES_OFF) as store:
         searchers = _searchers(root)
         queries = [bare_query(asked) for asked in QUESTIONS]
@@ -111,7 +105,7 @@ def bench_search(  # noqa: PLR0917 - fixtures
         turns.forget()
         run_rounds(benchmark, turns.take, args=(numbers,), rounds=rounds)
         by_question = [_of(turns, number) for number in range(len(QUESTIONS))]
-    report = Report(f"search_filtered[{tier}]", scratch, "does not matter", records, size)
+    report = Report(f"search_filtered[{tier}]", root, "does not matter", records, size)
     report.rows = [
         Row("memstore, ten records read", turns.us["memstore"], "us"),
         Row("the same without highlights", turns.us["memstore, no highlights"], "us"),
@@ -149,18 +143,15 @@ def _searchers(root: str) -> list[tantivy.Searcher]:
 
 
 def bench_aggregate(
-    benchmark: BenchmarkFixture, scratch: str, rounds: int, request: pytest.FixtureRequest, publish: Publish
+    benchmark: BenchmarkFixture, searched: tuple[str, int, int], scratch: str, rounds: int, publish: Publish
 ) -> None:
     """By type with percentiles, and a daily histogram, against DuckDB over the same lines as NDJSON."""
     import duckdb  # noqa: PLC0415 - a peer
 
-    records = _records(request)
-    root, plain = os.path.join(scratch, "store"), os.path.join(scratch, "all.ndjson")
-    size = fill_for_search(root, records)
+    root, records, size = searched
+    plain = os.path.join(scratch, "all.ndjson")
     with open(plain, "wb") as file:
         file.writelines(line + b"\n" for line in all_lines(root))
-    with MemStore(root, settings={"search.background": False}) as store:
-        store.index()
     columns = "{memory_type: 'VARCHAR', timestamp_utc: 'TIMESTAMP', response: 'STRUCT(processing_time_ms DOUBLE)'}"
     source = f"read_ndjson('{plain}', columns = {columns})"
     by_type = (
@@ -194,7 +185,7 @@ def bench_aggregate(
             assert row.metrics["avg(ms)"] == pytest.approx(average)
             assert row.metrics["p99(ms)"] == pytest.approx(quantiles[2], rel=0.02)
         run_rounds(benchmark, take, rounds=rounds)
-    report = Report("aggregate", scratch, "does not matter", records, size)
+    report = Report("aggregate", root, "does not matter", records, size)
     report.rows = [
         Row("by type with percentiles, and by day", seconds["ours"], "s"),
         Row("DuckDB over the NDJSON, both", seconds["duckdb"], "s"),
@@ -203,18 +194,12 @@ def bench_aggregate(
     conclude(benchmark, report, publish)
 
 
-def bench_search_memory(
-    benchmark: BenchmarkFixture, scratch: str, request: pytest.FixtureRequest, publish: Publish
-) -> None:
+def bench_search_memory(benchmark: BenchmarkFixture, searched: tuple[str, int, int], publish: Publish) -> None:
     """Resident memory of a process that opens a store, searches, counts facets and aggregates."""
-    records = _records(request)
-    root = os.path.join(scratch, "store")
-    size = fill_for_search(root, records)
-    with MemStore(root, settings={"search.background": False}) as store:
-        store.index()
+    root, records, size = searched
     found: list[dict[str, Any]] = []
     run_rounds(benchmark, lambda: found.extend(run_together([["search", root]])), rounds=3)
-    report = Report("search_memory", scratch, "does not matter", records, size)
+    report = Report("search_memory", root, "does not matter", records, size)
     report.rows = [
         Row("peak resident memory", [each["peak_kib"] / 1024 for each in found], "MiB"),
         Row("of it private", [each["private_kib"] / 1024 for each in found], "MiB"),
@@ -261,4 +246,46 @@ def bench_append_while_indexing(
         Row("appends while a daemon indexes", rates["beside"], "records/s"),
     ]
     report.ratios = [Ratio("appends beside the indexer / alone", over(rates["beside"], rates["alone"]), 0.8)]
+    conclude(benchmark, report, publish)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.1, 1.2])
+def bench_zipf(  # noqa: PLR0917 - fixtures
+    benchmark: BenchmarkFixture,
+    scratch: str,
+    rounds: int,
+    request: pytest.FixtureRequest,
+    publish: Publish,
+    exponent: float,
+) -> None:
+    """Lookups by id, few of them most of the time: how many the cache answers with its default budget."""
+    records = _records(request)
+    root = os.path.join(scratch, "store")
+    ids = filled_store(root, records=records, agents=1000)
+    choose = random.Random(SEED)
+    choose.shuffle(ids)
+    weights = list(itertools.accumulate(1 / rank**exponent for rank in range(1, records + 1)))
+    shares: list[float] = []
+    us: list[float] = []
+    with MemStore(root, read_only=True) as store:
+
+        def take() -> None:
+            wanted = choose.choices(ids, cum_weights=weights, k=_LOOKUPS)
+            before = store.stats()["caches"]["records"]
+            began = perf_counter()
+            for memory_id in wanted:
+                store.get(memory_id)
+            us.append((perf_counter() - began) / _LOOKUPS * 1e6)
+            after = store.stats()["caches"]["records"]
+            hits, misses = after["hits"] - before["hits"], after["misses"] - before["misses"]
+            shares.append(hits / (hits + misses))
+
+        for _ in range(3):
+            take()
+        shares.clear()
+        us.clear()
+        run_rounds(benchmark, take, rounds=rounds)
+    report = Report(f"zipf[exponent {exponent}]", scratch, "does not matter", records, records * LINE_BYTES)
+    report.rows = [Row("get, from the cache or not", us, "us")]
+    report.ratios = [Ratio("hit rate", shares, 0.9 if exponent > 1 else None, unit="of all")]
     conclude(benchmark, report, publish)

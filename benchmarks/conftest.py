@@ -12,6 +12,8 @@ import pytest
 
 from benchmarks.measure import Publish
 from benchmarks.report import Report, machine_line, summary
+from benchmarks.searching import fill_for_search
+from memstore import MemStore
 
 _reports = pytest.StashKey[list[Report]]()
 
@@ -54,6 +56,20 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[str]:
     directory = tempfile.mkdtemp(prefix="memstore-bench-", dir=base)
     gc.collect()
     yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def searched(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, int]]:
+    """A store of ``--search-records`` records with its index, shared by the search benchmarks: root, records, bytes."""
+    records = int(request.config.getoption("--search-records"))
+    base = os.path.abspath(request.config.getoption("--bench-dir") or tempfile.gettempdir())
+    os.makedirs(base, exist_ok=True)
+    directory = tempfile.mkdtemp(prefix="memstore-search-", dir=base)
+    size = fill_for_search(os.path.join(directory, "store"), records)
+    with MemStore(os.path.join(directory, "store"), settings={"search.background": False}) as store:
+        store.index()
+    yield os.path.join(directory, "store"), records, size
     shutil.rmtree(directory, ignore_errors=True)
 
 
