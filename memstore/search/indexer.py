@@ -164,6 +164,7 @@ class _Run:
         self._stop = stop
         self._progress = progress
         self._writers: dict[str, PartitionWriter] = {}
+        self._asked: set[str] = set()
         self._erasures = 0
         self._total = 0
         self._report = IndexReport(built=[])
@@ -171,7 +172,8 @@ class _Run:
     def run(self, rebuild: Iterable[str] | None, *, build: bool) -> IndexReport:
         content = self._begin()
         if rebuild is not None:
-            content = self._mark_stale(set(rebuild) or None)
+            # Not stale: searches go on with what there is until something else takes its place.
+            self._asked = set(rebuild) or months_of(self._engine).union(state_of(content).partitions)
         try:
             self._sweep(content)
             while self._advance(build=build):
@@ -182,7 +184,8 @@ class _Run:
             self._close()
         self._engine.consumers.release()
         content = self._content()
-        self._report.finished = self._report.finished and not stale_months(content, state_of(content))
+        left = self._asked | stale_months(content, state_of(content))
+        self._report.finished = self._report.finished and not left
         return self._report
 
     def _advance(self, *, build: bool) -> bool:
@@ -194,7 +197,7 @@ class _Run:
             self._settle(doubtful)
             content = self._content()
             state = state_of(content)
-            stale = sorted(stale_months(content, state), reverse=True)
+            stale = sorted(self._asked | stale_months(content, state), reverse=True)
             if self._stop():
                 return False
             if stale and build:
@@ -264,15 +267,9 @@ class _Run:
     def _gone(self) -> IndexFailedError:
         return IndexFailedError(f"{self._engine.paths.consumer(CONSUMER)} has gone while the store was being indexed")
 
-    def _mark_stale(self, months: set[str] | None) -> ConsumerFile:
-        """Note that months have to be built anew; None: all there are."""
-        wanted = months_of(self._engine) if months is None else months
-
-        def mark(state: IndexState) -> IndexState:
-            every = wanted | set(state.partitions) if months is None else wanted
-            return msgspec.structs.replace(state, stale=sorted(every.union(state.stale)))
-
-        return self._update(mark)
+    def _mark_stale(self, months: set[str]) -> ConsumerFile:
+        """Note that months have to be built anew."""
+        return self._update(lambda state: msgspec.structs.replace(state, stale=sorted(months.union(state.stale))))
 
     def _sweep(self, content: ConsumerFile) -> None:
         """Remove directories that the state does not name, and partitions of months that are built anew."""
@@ -562,6 +559,8 @@ class _Run:
         def claim(content: ConsumerFile) -> ConsumerFile:
             # From here on lanes that are let go unread count as missed anew, while this reads.
             state = state_of(content)
+            if month in state.partitions and month not in stale_months(content, state):
+                return content
             missed = [each for each in content.missed if each != month]
             changed = msgspec.structs.replace(state, stale=sorted({*state.stale, month}))
             return with_state(content, changed, missed=missed)
@@ -591,6 +590,7 @@ class _Run:
         self._publish({month: msgspec.structs.replace(entry, ahead=True)}, built=month)
         if old is not None:
             remove_tree(self._storage, os.path.join(self._root, old.directory))
+        self._asked.discard(month)
         if self._report.built is not None:
             self._report.built.append(month)
         _log.info(

@@ -136,6 +136,27 @@ def test_search_is_exact_at_every_step_of_an_indexer(
     watched.other.close()
 
 
+def test_a_month_that_is_built_anew_is_searched_in_its_old_partition_meanwhile(
+    store: MemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for an index to be built anew does not make everybody scan until it is."""
+    store.append_many([{"agent_id": "a", "content": "word"} for _ in range(30)])
+    store.index()
+    other, seen = reopened(store), []
+
+    def look() -> None:
+        store.append(agent_id="b", content="word")
+        found = other.search("word")
+        seen.append((found.total, found.scanned.stale, found.notes))
+
+    after(monkeypatch, PartitionWriter, "commit", look)
+    after(monkeypatch, PartitionWriter, "close", look)
+    assert store.index(rebuild=True)["finished"]
+    other.close()
+    assert seen == [(31 + step, (), ()) for step in range(len(seen))]
+    assert len(seen) >= 2
+
+
 def test_forgetting_that_stands_between_its_two_lines_is_not_settled_before_it_is_done(
     store: MemStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
