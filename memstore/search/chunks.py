@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import orjson
 import tantivy
@@ -20,15 +19,15 @@ from memstore.search.schema import Analyzer, IndexShape
 
 _log = logging.getLogger(__name__)
 CHUNK_RECORDS = 20_000
-"""Records that are held at a time: some 30 MB."""
+CHUNK_BYTES = 32 * 1024 * 1024
+"""Records, and bytes of their lines, that are held at a time: 32 MB and as much again for the index."""
 _WRITER_BYTES = 15_000_000
 
 
 def chunks(lines: Iterable[bytes], *, shape: IndexShape, analyzer: Analyzer, compiler: Compiler) -> Iterator[Partition]:
     """Lines in portions, each as a partition that is gone with the next."""
     documents = Documents(shape.context_keys)
-    remaining = iter(lines)
-    while portion := list(islice(remaining, CHUNK_RECORDS)):
+    for portion in _portions(lines):
         with translated("a scan"):
             index = tantivy.Index(compiler.schema)
             index.config_reader("manual", 0)
@@ -45,3 +44,16 @@ def chunks(lines: Iterable[bytes], *, shape: IndexShape, analyzer: Analyzer, com
             writer.wait_merging_threads()
             index.reload()
         yield Partition(index)
+
+
+def _portions(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    portion: list[bytes] = []
+    size = 0
+    for line in lines:
+        portion.append(line)
+        size += len(line)
+        if len(portion) >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

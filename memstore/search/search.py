@@ -35,7 +35,7 @@ from memstore.search.searcher import Asked, Page, Searcher
 from memstore.search.similar import like
 from memstore.search.sources import Plan, SourceFailedError, Sources, Standing, StandingChangedError
 from memstore.search.state import CONSUMER, stale_months, state_of, with_state
-from memstore.search.tail import TAIL_BYTES_MAX
+from memstore.search.tail import TAIL_BYTES_MAX, behind_bytes
 
 _log = logging.getLogger(__name__)
 SCAN_RECORDS_MAX = 20_000
@@ -243,7 +243,7 @@ class Search:
         if self._engine.read_only:
             return standing
         watermark: Mapping[str, int] = {} if standing.content is None else standing.content.lanes
-        behind = standing.ready and self._sources.tail.waiting_bytes(standing.lanes, watermark) > TAIL_BYTES_MAX
+        behind = standing.ready and behind_bytes(standing.lanes, watermark) > TAIL_BYTES_MAX
         unsound = not standing.ready or bool(standing.stale)
         if not behind and not (unsound and self._sources.estimate(standing, wanted) > SCAN_RECORDS_MAX):
             return standing

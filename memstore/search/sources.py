@@ -15,7 +15,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ import tantivy
 
 from memstore.engine.consumers import ConsumerState
 from memstore.engine.engine import Engine
-from memstore.engine.feed import FedLane, is_cut_back
+from memstore.engine.feed import FedCommit, FedLane, is_cut_back
 from memstore.errors import CorruptionError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.format.forgotten import text_hash
@@ -40,7 +40,7 @@ from memstore.search.pattern import WILDCARDS
 from memstore.search.schema import Analyzer, IndexShape, key_of_hash
 from memstore.search.state import CONSUMER, IndexState, PartitionEntry, stale_months, state_of
 from memstore.search.survey import agents_of, is_gone, stored_lines
-from memstore.search.tail import Tail
+from memstore.search.tail import TAIL_BYTES_MAX, Tail, TailView, behind_bytes
 
 _log = logging.getLogger(__name__)
 _ALL_MONTHS = "everything"
@@ -95,12 +95,16 @@ class Plan:
     Attributes:
         lasting: partitions and the tail.
         scans: what has to be scanned, one after the other: agents, since, until.
-        stale: months among it.
+        lanes: what waits in lanes and is too much for the tail, to be scanned too: lanes, and the watermark.
+        doubts: what is in doubt of it.
+        stale: months that are scanned.
         notes: what was found wrong with the index.
     """
 
     lasting: list[Source] = field(default_factory=list)
     scans: list[tuple[list[str], int, int]] = field(default_factory=list)
+    lanes: tuple[list[FedLane], Mapping[str, int]] | None = None
+    doubts: Doubts = field(default_factory=Doubts)
     stale: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -229,7 +233,19 @@ class Sources:
         opened, damaged = self._partitions(standing, since_us, until_us)
         stale = {month for month in standing.stale | damaged if _overlaps(month, since_us, until_us)}
         ahead = {month: partition for month, partition in opened.items() if partition.ahead}
-        tail = self.tail.view(standing.lanes, standing.content.lanes, places_of=ahead)
+        watermark = standing.content.lanes
+        if behind_bytes(standing.lanes, watermark) > TAIL_BYTES_MAX:
+            # Nobody has indexed, and this process may not: what waits is looked through in portions, and months that
+            # may have some of it already are read from the store.
+            plan.lanes, plan.doubts = (standing.lanes, watermark), standing.doubts
+            plan.notes.append("the search index is far behind: what waits to be indexed was scanned")
+            lost = {day[:6] for commit in self._waiting(standing.lanes, watermark) for day in commit.damaged}
+            stale |= {month for month in lost.union(ahead) if _overlaps(month, since_us, until_us)}
+            opened = {month: partition for month, partition in opened.items() if month not in stale}
+            ahead, tail = {}, TailView(None, None, 0)
+            self.tail.clear()
+        else:
+            tail = self.tail.view(standing.lanes, watermark, places_of=ahead)
         for month in tail.damaged:
             opened.pop(month, None)
             stale |= {month} if _overlaps(month, since_us, until_us) else set()
@@ -266,6 +282,19 @@ class Sources:
             lines = stored_lines(self._engine, agents, since_us, until_us)
             for partition in chunks(lines, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler):
                 yield Source(partition, kind="scanned")
+        if plan.lanes is not None:
+            waiting = (
+                line for commit in self._waiting(*plan.lanes) for _, data in commit.slices for line in data.splitlines()
+            )
+            not_stale = [self._compiler.time_range(*month_span_us(month)) for month in plan.stale]
+            for partition in chunks(waiting, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler):
+                yield Source(partition, (), (*self._excluded(plan.doubts, [partition]), *not_stale), "scanned")
+
+    def _waiting(self, lanes: list[FedLane], watermark: Mapping[str, int]) -> Iterator[FedCommit]:
+        """What lies behind the watermark."""
+        for lane in lanes:
+            if watermark.get(lane.token, 0) < lane.end:
+                yield from self._engine.feed.commits(lane, watermark.get(lane.token, 0))
 
     def estimate(self, standing: Standing, wanted: Filters) -> int:
         """How many records a plan would have to scan, about, and how many wait for the tail."""

@@ -49,6 +49,11 @@ class TailView:
     places: Mapping[Place, int] = field(default_factory=dict)
 
 
+def behind_bytes(lanes: Sequence[FedLane], watermark: Mapping[str, int]) -> int:
+    """How much of the lanes lies behind a watermark."""
+    return sum(max(lane.end - watermark.get(lane.token, 0), 0) for lane in lanes)
+
+
 class Tail:
     """Thread-safe."""
 
@@ -81,10 +86,6 @@ class Tail:
         """Forget everything; the next search reads it again."""
         with self._lock:
             self._drop()
-
-    def waiting_bytes(self, lanes: Sequence[FedLane], watermark: Mapping[str, int]) -> int:
-        """How much of the lanes lies behind the watermark and is not here yet."""
-        return sum(max(lane.end - self._start(lane, watermark), 0) for lane in lanes)
 
     def _start(self, lane: FedLane, watermark: Mapping[str, int]) -> int:
         return max(watermark.get(lane.token, 0), self._ends.get(lane.token, 0))

@@ -136,6 +136,27 @@ def test_search_is_exact_at_every_step_of_an_indexer(
     watched.other.close()
 
 
+def test_what_is_too_much_for_the_tail_is_scanned_in_portions_by_who_may_not_index(
+    store: MemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader has a bound for what it holds, however far behind the index is."""
+    store.append_many([{"agent_id": "a", "content": "word"} for _ in range(10)])
+    store.index()
+    ids = [store.append(agent_id="b", content=f"word {number}", memory_type="PLAN") for number in range(50)]
+    store.forget(ids[7])
+    monkeypatch.setattr("memstore.search.sources.TAIL_BYTES_MAX", 1000)
+    monkeypatch.setattr("memstore.search.chunks.CHUNK_RECORDS", 7)
+    with MemStore(store.root, read_only=True, settings=SEARCHING) as reader:
+        for merged in (False, True):
+            found = reader.search("word", limit=100, facets="type")
+            assert (found.total, len(found)) == (59, 59)
+            assert {each.value: each.count for each in found.facets["type"]} == {"INTERACTION": 10, "PLAN": 49}
+            assert found.scanned.tail == 0
+            assert "far behind" in " ".join(found.notes)
+            if not merged:
+                store.drain()
+
+
 def test_a_month_that_is_built_anew_is_searched_in_its_old_partition_meanwhile(
     store: MemStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
