@@ -14,6 +14,7 @@ from memstore.ids import check_agent_id, parse_id
 from memstore.lifecycle.forget import ForgetReport, Forgetter
 from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord, decode_record
+from memstore.search.follow import Follower
 from memstore.search.result import AggregateResult, SearchResult, Sort
 from memstore.writing import append_batch, append_one, own_records, record_fields
 
@@ -218,6 +219,10 @@ class AgentMemory:
         if parse_id(memory_id).agent_id != self.agent_id:
             raise NotFoundError(f"agent {self.agent_id!r} has no record {memory_id}")
         return self._finder.similar(memory_id, filters, own=self.agent_id, limit=limit)
+
+    def follow(self, query: str = "", *, highlight: bool = True, **filters: Unpack[OwnSearchFilters]) -> Follower:
+        """What is appended to this agent's memory from now on and matches; see `MemStore.follow`."""
+        return self._finder.follow(query, filters, own=self.agent_id, highlight=highlight)
 
     def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
         """Hide records of this agent at once, and for good when their file is next rewritten; see `MemStore.forget`.

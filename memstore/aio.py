@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from memstore.agent import AgentMemory, AppendFields, Filters
 from memstore.aio_caretaking import AsyncCaretaking
-from memstore.aio_finding import AsyncFinding
+from memstore.aio_finding import FOLLOW_EVERY_S, AsyncFinding, followed
 from memstore.clock import Clock
 from memstore.engine.appender import ImportOutcome, record_list
 from memstore.engine.batch import LoopTicket
@@ -26,7 +26,7 @@ from memstore.engine.record_reader import OnDamage
 from memstore.finder import OwnSearchFilters
 from memstore.lifecycle.forget import ForgetReport
 from memstore.record import MemoryRecord
-from memstore.search.result import AggregateResult, SearchResult, Sort
+from memstore.search.result import AggregateResult, SearchHit, SearchResult, Sort
 from memstore.store import Durability, MemStore, SettingsArgument
 from memstore.writing import append_drafts, build_batch, check_import, own_records, record_fields
 
@@ -268,6 +268,18 @@ class AsyncAgentMemory:
         return await self._store._call(  # noqa: SLF001 - made by its store
             lambda: self._agent.similar(memory_id, limit=limit, **filters)
         )
+
+    def follow(
+        self,
+        query: str = "",
+        *,
+        highlight: bool = True,
+        every_s: float = FOLLOW_EVERY_S,
+        **filters: Unpack[OwnSearchFilters],
+    ) -> AsyncIterator[SearchHit]:
+        """See `AgentMemory.follow`; an asynchronous iterator without end, which begins when it is first asked."""
+        call = self._store._call  # noqa: SLF001 - made by its store
+        return followed(call, lambda: self._agent.follow(query, highlight=highlight, **filters), every_s)
 
     async def forget(self, memory_ids: str | Iterable[str]) -> ForgetReport:
         """See `AgentMemory.forget`."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Unpack
 
 from memstore.finder import Progress, SearchFilters
-from memstore.search.result import AggregateResult, SearchResult, Sort
+from memstore.search.follow import Follower
+from memstore.search.result import AggregateResult, SearchHit, SearchResult, Sort
 from memstore.store import MemStore
+
+FOLLOW_EVERY_S = 0.5
+"""Seconds between looks for what has come."""
 
 
 class AsyncFinding:
@@ -55,6 +60,17 @@ class AsyncFinding:
         found: SearchResult = await self._call(lambda: self._store.similar(memory_id, limit=limit, **filters))
         return found
 
+    def follow(
+        self,
+        query: str = "",
+        *,
+        highlight: bool = True,
+        every_s: float = FOLLOW_EVERY_S,
+        **filters: Unpack[SearchFilters],
+    ) -> AsyncIterator[SearchHit]:
+        """See `MemStore.follow`; an asynchronous iterator without end, which begins when it is first asked."""
+        return followed(self._call, lambda: self._store.follow(query, highlight=highlight, **filters), every_s)
+
     async def index(
         self,
         *,
@@ -72,3 +88,18 @@ class AsyncFinding:
         """See `MemStore.index_status`."""
         found: dict[str, Any] = await self._call(self._store.index_status)
         return found
+
+
+async def followed(
+    call: Callable[..., Awaitable[Any]], start: Callable[[], Follower], every_s: float
+) -> AsyncIterator[SearchHit]:
+    """What a follower finds, look by look, in threads that ``call`` provides."""
+    follower: Follower = await call(start)
+    try:
+        while True:
+            for hit in await call(follower.poll):
+                yield hit
+            if not follower.has_more:
+                await asyncio.sleep(every_s)
+    finally:
+        follower.close()

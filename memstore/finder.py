@@ -15,6 +15,7 @@ from memstore.filters import ImportanceArgument, TimeArgument, TypeArgument, bui
 from memstore.nearest import nearest_name
 from memstore.search.cursor import decode_cursor
 from memstore.search.filters import Filters, search_filters
+from memstore.search.follow import Follower
 from memstore.search.result import AggregateResult, SearchResult, Sort
 from memstore.search.state import CONSUMER
 
@@ -112,6 +113,13 @@ class Finder:
         wanted = self._filters(filters, own, self._engine.clock.now_us())
         found: SearchResult = self._opened().similar(memory_id, wanted, limit=limit)
         return found
+
+    def follow(self, query: str, filters: Mapping[str, Any], *, own: str | None, highlight: bool) -> Follower:
+        """See `memstore.MemStore.follow`."""
+        now_us = self._engine.clock.now_us()
+        wanted = self._filters(filters, own, now_us)
+        follower: Follower = self._opened().follow(query, wanted, now_us=now_us, highlight=highlight)
+        return follower
 
     def index(
         self,

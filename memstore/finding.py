@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from memstore.errors import LockedError
 from memstore.finder import Finder, Progress, SearchFilters
+from memstore.search.follow import Follower
 from memstore.search.result import AggregateResult, SearchResult, Sort
 
 
@@ -86,6 +87,24 @@ class Finding:
             UsageError: no id of this form, or an argument is not of its form.
         """
         return self._finder.similar(memory_id, filters, own=None, limit=limit)
+
+    def follow(self, query: str = "", *, highlight: bool = True, **filters: Unpack[SearchFilters]) -> Follower:
+        """What is appended from now on and matches, by any process, like ``tail -f``.
+
+        Args:
+            query: as in `search`; ages in it count back from now.
+            highlight: whether to look for the passages in which words occur.
+            filters: see `SearchFilters`.
+
+        Returns:
+            A `Follower`: its ``poll()`` gives what has come since the last one, each record once, in order of arrival.
+            Close it, or use it in a ``with``: while it is open, logs that are merged wait for it.
+
+        Raises:
+            UsageError: an argument is not of its form.
+            LockedError: too many follow this store.
+        """
+        return self._finder.follow(query, filters, own=None, highlight=highlight)
 
     def index(
         self,

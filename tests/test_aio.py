@@ -84,3 +84,39 @@ def test_both_faces_have_the_same_names():
 
     assert names(AsyncAgentMemory) == names(AgentMemory)
     assert names(MemStore) == names(AsyncMemStore)
+
+
+def test_searches_and_aggregates_are_awaited_and_say_the_same(tmp_path):
+    async def main():
+        async with AsyncMemStore(tmp_path / "store", durability="os") as store:
+            bot = store.agent("bot")
+            first = await bot.append(content="a timeout in the market", memory_type="ERROR")
+            await bot.append(content="another timeout in the market")
+            await store.append(agent_id="other", content="a timeout elsewhere")
+            assert (await store.search("timeout")).total == 3
+            assert (await bot.search("timeout", facets="type")).total == 2
+            assert (await store.aggregate("timeout", by="agent")).rows[0].as_dict() == {"agent": "bot", "count": 2}
+            assert (await bot.aggregate(by="type")).total == 2
+            assert [hit.record.agent_id for hit in await store.similar(first, agent="other")] in (["other"], [])
+            assert all(hit.record.agent_id == "bot" for hit in await bot.similar(first))
+            assert (await store.index(rebuild=True))["finished"]
+            assert (await store.index_status())["records"] == 3
+            assert (await store.search("timeout", limit=2)).cursor is not None
+
+    asyncio.run(main())
+
+
+def test_matches_are_awaited_as_they_come(tmp_path):
+    async def main():
+        async with AsyncMemStore(tmp_path / "store", durability="os") as store:
+            found = store.agent("bot").follow("timeout", every_s=0.01)
+            first = asyncio.ensure_future(anext(found))
+            while not (tmp_path / "store" / "consumers" / "follow-1.json").exists():  # noqa: ASYNC110 - a file tells
+                await asyncio.sleep(0.01)
+            await store.append(agent_id="other", content="a timeout of somebody else")
+            await store.append(agent_id="bot", content="a timeout")
+            assert (await asyncio.wait_for(first, 30)).record.content == "a timeout"
+            await found.aclose()
+            assert not (tmp_path / "store" / "consumers" / "follow-1.json").exists()
+
+    asyncio.run(main())

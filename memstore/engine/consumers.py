@@ -10,6 +10,7 @@ Whoever has moved its watermark calls `release`; so does the clean-up.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -274,7 +275,8 @@ class Consumers:
                     months.update(day[:6] for day in days)
                     at_us = max(at_us, seal.at)
             if months:
-                self.update(consumer.name, partial(_missing, months=months, at_us=at_us))
+                with contextlib.suppress(KeyError):  # unregistered meanwhile: it needs nothing any more
+                    self.update(consumer.name, partial(_missing, months=months, at_us=at_us))
         for name in names:
             try_unlink(self._storage, os.path.join(self._paths.lanes, name))
         self._storage.sync_directory(self._paths.lanes)

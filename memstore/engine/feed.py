@@ -124,6 +124,24 @@ class Feed:
         stem = os.path.splitext(lane.file.path)[0]
         return any(self._storage.exists(stem + suffix) for suffix in (LANE_SUFFIX, KEPT_SUFFIX, MERGED_SUFFIX))
 
+    def again(self, lane: FedLane) -> FedLane:
+        """A lane as it is now, though it may have been unlinked since it was listed."""
+        size = lane.file.size_bytes()
+        sealed = read_seal(lane.file, size)
+        end = size if sealed is None else sealed[0].footer
+        return FedLane(lane.token, lane.file, end, sealed is not None, lane.synced)
+
+    def whole_end(self, lane: FedLane) -> int:
+        """The watermark behind all that `commits` would feed of a lane; only its last commit is read."""
+        if lane.sealed:
+            return lane.end
+        before = end = header_end(lane.file)
+        last: ScannedCommit | None = None
+        for item in scan_lane(lane.file, start=end, size=lane.end):
+            if isinstance(item, ScannedCommit):
+                before, end, last = end, item.end, item
+        return end if last is None or self._read(lane, last, is_tip=True)[1] else before
+
     def commits(self, lane: FedLane, start: int = 0) -> Iterator[FedCommit]:
         """What a lane holds from a watermark on (0: all of it).
 

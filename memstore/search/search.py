@@ -21,19 +21,21 @@ from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError, MemstoreError, NotFoundError, UsageError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.search.aggregate import Aggregator, group_field, parse_interval, parse_metric
+from memstore.search.chunks import chunks
 from memstore.search.compile import Compiler
 from memstore.search.cursor import Cursor
 from memstore.search.document import identifier, texts_of
 from memstore.search.filters import Filters
+from memstore.search.follow import Follower, clear_dead_followers
 from memstore.search.foreign import IndexFailedError, QueryRefusedError
 from memstore.search.indexer import Indexer, IndexReport, Progress
 from memstore.search.query import parse_question, plain_question
 from memstore.search.question import Everything, Group, IdIs, Node, Question
-from memstore.search.result import AggregateResult, Scanned, SearchResult, Sort
+from memstore.search.result import AggregateResult, Scanned, SearchHit, SearchResult, Sort
 from memstore.search.schema import CONTEXT_FIELDS, Analyzer, IndexShape, context_column
 from memstore.search.searcher import Asked, Page, Searcher
 from memstore.search.similar import like
-from memstore.search.sources import Plan, SourceFailedError, Sources, Standing, StandingChangedError
+from memstore.search.sources import Plan, Source, SourceFailedError, Sources, Standing, StandingChangedError
 from memstore.search.state import CONSUMER, stale_months, state_of, with_state
 from memstore.search.tail import TAIL_BYTES_MAX, behind_bytes
 
@@ -45,6 +47,8 @@ BEHIND_BYTES = 1024 * 1024
 LIMIT_MAX = 1000
 """Hits on one page."""
 _ATTEMPTS_MAX = 20
+_JOIN_S = 0.1
+"""Seconds between questions whether to stop, while our own indexing is waited for."""
 SORTS = ("relevance", "newest", "oldest")
 T = TypeVar("T")
 _all: weakref.WeakSet[Search] = weakref.WeakSet()
@@ -186,6 +190,42 @@ class Search:
         seconds = self._engine.clock.monotonic_s() - began_s
         return AggregateResult(aggregator.rows(), aggregator.total, question.hints, notes, scanned, seconds)
 
+    def follow(self, query: str, filters: Filters, *, now_us: int, highlight: bool) -> Follower:
+        """What is appended from now on and matches; see `memstore.MemStore.follow`."""
+        if not isinstance(query, str):
+            raise UsageError(f"a query is text, not {type(query).__name__}")
+        question = self._question(query, now_us)
+        asked, plain = self._asked(question, filters), self._asked(plain_question(query), filters)
+
+        def match(lines: list[bytes]) -> list[SearchHit]:
+            try:
+                return self._matching(lines, asked, highlight=highlight)
+            except QueryRefusedError as error:
+                _log.info("a query was refused: %s", error)
+                return self._matching(lines, plain, highlight=highlight)
+
+        return Follower(self._engine, match, question.hints)
+
+    def _matching(self, lines: list[bytes], asked: Asked, *, highlight: bool) -> list[SearchHit]:
+        """The hits among stored lines, in the order of the lines."""
+        found: dict[str, SearchHit] = {}
+        for partition in chunks(lines, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler):
+            try:
+                page = self._searcher.page(
+                    Plan(lasting=[Source(partition, kind="tail")]),
+                    asked,
+                    sort="oldest",
+                    limit=max(partition.records, 1),
+                    before=None,
+                    highlight=highlight,
+                    facets={},
+                    now_us=0,
+                )
+            except SourceFailedError as failed:
+                raise failed.error from failed
+            found.update((hit.record.memory_id, hit) for hit in page.hits)
+        return [found[memory_id] for memory_id in map(_id_of, lines) if memory_id in found]
+
     def _understood(self, text: str, now_us: int, ask: Callable[[Question], T]) -> T:
         """Ask what a text says; its words, where the index refuses to look for that."""
         try:
@@ -287,6 +327,13 @@ class Search:
     ) -> IndexReport | None:
         """Bring the index up to date now; None where another process is at it."""
         self._engine.check_writable()
+        clear_dead_followers(self._engine)
+        with self._lock:
+            own = self._thread
+        while own is not None and own.is_alive():  # what we do in the background is no other process's work
+            own.join(_JOIN_S)
+            if stop is not None and stop():
+                break
         return self._indexer.run(stop=stop, progress=progress, rebuild=rebuild)
 
     def catch_up(self) -> None:
@@ -351,6 +398,14 @@ class Search:
     def _after_fork_in_child(self) -> None:
         self._reset()
         self._sources.forget_after_fork()
+
+
+def _id_of(line: bytes) -> str:
+    """The memory id of a stored line; nothing where it is no record (which is logged where it is left out)."""
+    try:
+        return str(orjson.loads(line)["memory_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _check_limit(limit: object) -> None:
