@@ -218,9 +218,9 @@ class Compiler:
         parts += [(_Occur.MustNot, query) for query in not_any]
         return parts[0][1] if len(parts) == 1 else tantivy.Query.boolean_query(parts)
 
-    def says_nothing(self, node: Node | None) -> bool:
-        """Whether a question consists of stop words."""
-        return node is not None and self.question(node) is None
+    def says_nothing(self, node: Node | None, *, at_all: bool = False) -> bool:
+        """Whether a question consists of stop words; ``at_all``: not even of these."""
+        return node is not None and self.question(node, How(keep_stop_words=at_all)) is None
 
     def ranked_terms(self, node: Node | None) -> set[str]:
         """Terms whose rarity decides about scores."""

@@ -239,6 +239,11 @@ class Search:
         return Question(None, question.hints) if isinstance(question.node, Everything) else question
 
     def _asked(self, question: Question, filters: Filters) -> Asked:
+        record = filters.record
+        texts = (*(filters.agents or ()), *(record.tags_any or ()), *(record.tags_all or ()))
+        for text in (*texts, *dict(record.context).values()):
+            if isinstance(text, str) and not text.isprintable() and _has_lone_surrogate(text):
+                raise UsageError(f"{text!r} holds a lone surrogate and is no valid text")
         fields = []
         by_key = {key: field for field, key in CONTEXT_FIELDS.items()}
         for key, value in filters.record.context:
@@ -398,6 +403,11 @@ class Search:
     def _after_fork_in_child(self) -> None:
         self._reset()
         self._sources.forget_after_fork()
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    """Whether it is such text as the index cannot take."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _id_of(line: bytes) -> str:

@@ -125,7 +125,8 @@ class Searcher:
             SourceFailedError: a partition refused.
             UsageError: the cursor is none of this question's.
         """
-        scored = sort == "relevance" and is_scored(asked.question.node)
+        node = asked.question.node
+        scored = sort == "relevance" and is_scored(node) and not self._compiler.says_nothing(node, at_all=True)
         order: Sort = "newest" if sort == "relevance" and not scored else sort
         fingerprint = asked.fingerprint(order if not scored else "relevance")
         if before is not None:
