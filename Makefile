@@ -15,7 +15,7 @@ help:  ## show the targets
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[yaml]' --group test --group lint
+	@$(BIN)/python -m pip install --quiet --editable '.[tool,yaml]' --group test --group lint
 	@touch $(STAMP)
 
 setup: $(STAMP)  ## make .venv and install memstore and its tools into it

@@ -111,11 +111,11 @@ def test_matches_are_awaited_as_they_come(tmp_path):
         async with AsyncMemStore(tmp_path / "store", durability="os") as store:
             found = store.agent("bot").follow("timeout", every_s=0.01)
             first = asyncio.ensure_future(anext(found))
-            while not (tmp_path / "store" / "consumers" / "follow-1.json").exists():  # noqa: ASYNC110 - a file tells
-                await asyncio.sleep(0.01)
-            await store.append(agent_id="other", content="a timeout of somebody else")
-            await store.append(agent_id="bot", content="a timeout")
-            assert (await asyncio.wait_for(first, 30)).record.content == "a timeout"
+            while not first.done():  # what came before the follower stood is not its to show
+                await store.append(agent_id="other", content="a timeout of somebody else")
+                await store.append(agent_id="bot", content="a timeout")
+            assert (await first).record.content == "a timeout"
+            assert (tmp_path / "store" / "consumers" / "follow-1.json").exists()
             await found.aclose()
             assert not (tmp_path / "store" / "consumers" / "follow-1.json").exists()
 

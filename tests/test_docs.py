@@ -31,9 +31,9 @@ def test_python_of_the_readme_runs(tmp_path, number):
 def test_commands_of_the_readme_run(tmp_path):
     with_store = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     (tmp_path / "old-memories").mkdir()
-    (text,) = [b for b in blocks("README.md", "console") if "memstore" in b]
+    text = "\n".join(b for b in blocks("README.md", "console") if "$ memstore" in b)
     commands = [line[2:].split("#")[0].split("| jq")[0].strip() for line in text.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 10
+    assert len(commands) == 17
     for given in commands:
         command = f"{given} --once" if given.endswith("daemon") else given  # it would run until it is told to stop
         run = subprocess.run(

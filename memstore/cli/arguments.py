@@ -91,7 +91,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near}?" if near else ""
 
 
-def add_command(commands: Any, name: str, run: Run, summary: str, *, description: str | None = None) -> Parser:
+def add_command(
+    commands: Any,
+    name: str,
+    run: Run,
+    summary: str,
+    *,
+    description: str | None = None,
+    formats: Sequence[str] = FORMATS,
+) -> Parser:
     """A command's parser, with the global flags, under ``commands`` (what ``add_subparsers`` returned)."""
     parser: Parser = commands.add_parser(
         name,
@@ -99,7 +107,7 @@ def add_command(commands: Any, name: str, run: Run, summary: str, *, description
         description=description or f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=HELP_FORMAT,
     )
-    add_globals(parser, default=argparse.SUPPRESS)
+    add_globals(parser, default=argparse.SUPPRESS, formats=formats)
     parser.set_defaults(run=run)
     return parser
 
@@ -107,13 +115,13 @@ def add_command(commands: Any, name: str, run: Run, summary: str, *, description
 HELP_FORMAT = argparse.RawDescriptionHelpFormatter
 
 
-def add_globals(parser: argparse.ArgumentParser, *, default: str | None) -> None:
+def add_globals(parser: argparse.ArgumentParser, *, default: str | None, formats: Sequence[str] = FORMATS) -> None:
     """The flags every command takes."""
     group = parser.add_argument_group("global options")
     group.add_argument("--root", metavar="DIR", default=default, help="the store's directory (default: $MEMSTORE_ROOT)")
     group.add_argument("--config", metavar="FILE", default=default, help="settings in TOML, YAML or JSON")
     group.add_argument(
-        "-o", "--output", choices=FORMATS, default=default, help="table on a terminal, ndjson into a pipe, unless given"
+        "-o", "--output", choices=formats, default=default, help="table on a terminal, ndjson into a pipe, unless given"
     )
     group.add_argument(
         "--durability",

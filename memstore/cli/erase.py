@@ -15,8 +15,9 @@ from memstore.cli.ids import checked_ids, ids_from
 from memstore.cli.opening import note, open_for_writing
 from memstore.cli.output import Output
 from memstore.cli.progress import progress_bar
-from memstore.cli.render import print_document, safe_text
+from memstore.cli.render import print_document
 from memstore.errors import LockedError, UsageError
+from memstore.legible import safe_text
 from memstore.lifecycle.receipt import Receipt
 from memstore.store import MemStore
 

@@ -31,11 +31,13 @@ from memstore.cli import (
     get,
     hold,
     import_,
+    index,
     maintain,
     range,  # noqa: A004 - the command's name; the builtin is not used here
     recent,
     restore,
     retention,
+    search,
     shards,
     stats,
     tiers,
@@ -44,17 +46,18 @@ from memstore.cli import (
 from memstore.cli.arguments import HELP_FORMAT, Parser, add_globals
 from memstore.cli.exit_codes import BUG, OK, exit_code
 from memstore.cli.opening import NotesHandler
-from memstore.cli.render import safe_text
+from memstore.legible import safe_text
 
-_READ_AND_WRITE = (append, get, recent, range, agents, stats, import_, export)
+_READ_AND_WRITE = (append, get, recent, range, search, agents, stats, import_, export)
 _LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
-_HEALTH = (check, backup, restore)
+_HEALTH = (check, backup, restore, index)
 _COMMANDS = (*_READ_AND_WRITE, *_LIFE, *_HEALTH, config, shards, drain, demo, completion)
 _DESCRIPTION = """\
 The memory engine for AI agents: durable, many-process, plain files.
 
   memstore --root DIR append --agent bot --input "Analyze the market" --response "Three clusters ..."
   memstore --root DIR recent --agent bot
+  memstore --root DIR search "market AND timeout" --since 7d
   memstore demo"""
 
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from memstore.cli.arguments import did_you_mean
-from memstore.cli.render import safe_text
 from memstore.errors import NotFoundError, UsageError
+from memstore.legible import safe_text
 from memstore.store import MemStore
 
 
@@ -40,6 +40,19 @@ def open_for_reading(args: argparse.Namespace) -> MemStore:
 def open_for_writing(args: argparse.Namespace, *, create: bool) -> MemStore:
     """The store; with ``create`` it is made if it is not there."""
     return _open(args, read_only=False, create=create)
+
+
+def open_for_searching(args: argparse.Namespace) -> MemStore:
+    """The store, so that what a search lacks can be indexed; read-only where this user may not write to it.
+
+    Raises:
+        NotFoundError: there is no store.
+    """
+    root = root_of(args)
+    if os.path.isdir(root) and not os.access(root, os.W_OK):
+        note("the store is not writable for you: what is not indexed is scanned")
+        return open_for_reading(args)
+    return open_for_writing(args, create=False)
 
 
 def _open(args: argparse.Namespace, *, read_only: bool, create: bool) -> MemStore:

@@ -7,9 +7,10 @@ a closed pipe is an ordinary ``BrokenPipeError`` (rich would end the process its
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
 import sys
-from typing import TextIO
+from typing import BinaryIO, Self, TextIO
 
 PIPE_WIDTH_CHARS = 120
 """Width of a table that goes into a pipe or file, where there is no terminal to ask; ``COLUMNS`` overrides it."""
@@ -26,17 +27,35 @@ class Output:
     """
 
     def __init__(self, chosen: str | None, stream: TextIO | None = None) -> None:
-        self._stream = sys.stdout if stream is None else stream
-        self.is_terminal = self._stream.isatty()
+        stream = sys.stdout if stream is None else stream
+        self._buffer: BinaryIO = stream.buffer
+        self.is_terminal = stream.isatty()
         self.chosen = chosen is not None
         self.format = chosen or ("table" if self.is_terminal else "ndjson")
         self.width_chars = shutil.get_terminal_size((PIPE_WIDTH_CHARS, 24)).columns
-        self._encoding = self._stream.encoding or "utf-8"
+        self._encoding = stream.encoding or "utf-8"
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Output:
         """The output that ``-o`` asks for."""
         return cls(args.output)
+
+    def into(self, file: BinaryIO, form: str) -> Self:
+        """The same into a file, in a format."""
+        other = copy.copy(self)
+        other._redirect(file)  # noqa: SLF001 - its own class
+        other.format = form
+        return other
+
+    def _redirect(self, file: BinaryIO) -> None:
+        self._buffer, self._encoding, self.is_terminal = file, "utf-8", False
+
+    def descriptor(self) -> int | None:
+        """The system's number of it, where it has one."""
+        try:
+            return self._buffer.fileno()
+        except (OSError, ValueError):
+            return None
 
     @property
     def is_unicode(self) -> bool:
@@ -45,11 +64,11 @@ class Output:
 
     def write_bytes(self, data: bytes) -> None:
         """Write as they are."""
-        self._stream.buffer.write(data)
+        self._buffer.write(data)
 
     def write_text(self, text: str) -> None:
         """Write in the stream's encoding; what it cannot say is escaped."""
-        self._stream.buffer.write(text.encode(self._encoding, "backslashreplace"))
+        self._buffer.write(text.encode(self._encoding, "backslashreplace"))
 
     def flush(self) -> None:
         """Hand everything to the system.
@@ -57,4 +76,4 @@ class Output:
         Raises:
             OSError: whoever reads is gone, or the disk behind a redirection is full.
         """
-        self._stream.buffer.flush()
+        self._buffer.flush()

@@ -11,7 +11,6 @@ import csv
 import io
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,14 +19,12 @@ import orjson
 
 from memstore.cli.output import Output
 from memstore.exporters.csv import COLUMNS, JSON_COLUMNS, TEXT_COLUMNS
+from memstore.legible import safe_text, short_text
 from memstore.record import MemoryRecord, decode_record
 
 _PAGE_RECORDS = 200
 _AGENT_CHARS_MAX = 24
-_SHORT_TEXT_SCAN_CHARS = 2000
-"""Text behind this is never seen in a table: no terminal is that wide."""
 _TEXT_CHARS_MIN = 20
-_SPACE = re.compile(r"\s+")
 _IMPORTANCE_STYLES = {"CRITICAL": "bold red", "HIGH": "yellow", "LOW": "dim"}
 _TYPE_STYLES = {"ERROR": "red"}
 
@@ -110,18 +107,6 @@ def iter_pages(records: Iterable[MemoryRecord], size: int) -> Iterator[list[Memo
     iterator = iter(records)
     while page := list(itertools.islice(iterator, size)):
         yield page
-
-
-def short_text(record: MemoryRecord) -> str:
-    """What a record says, in one line: the question, else the content, else the answer."""
-    parts: list[Any] = [part.content for part in (record.input, record.response) if part is not None]
-    parts.insert(0 if record.input is None else 1, record.content)
-    texts = [
-        part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, default=str)
-        for part in parts
-        if part is not None and part not in ("", {}, [])
-    ]
-    return _SPACE.sub(" ", " | ".join(text[:_SHORT_TEXT_SCAN_CHARS] for text in texts)).strip()
 
 
 # --- rows and documents ---------------------------------------------------------------------------
@@ -255,14 +240,3 @@ def print_rich(out: Output, *renderables: Any) -> None:
     for renderable in renderables:
         console.print(renderable, soft_wrap=isinstance(renderable, str))  # a command to copy is never broken
     out.write_text("".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines()))
-
-
-def safe_text(text: str) -> str:
-    r"""Text that cannot steer a terminal.
-
-    Control, formatting and other characters that print nothing (escape sequences, carriage returns, bidirectional
-    overrides) are shown as ``\x1b`` or ``\u202e``.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -47,6 +47,12 @@ class StopSignals:
             os.read(self._read_end, 1)
         return self.reason
 
+    def pause(self, seconds: float) -> str | None:
+        """Sleep so long, or until a signal comes or another thread calls `wake`; the reason, None for none."""
+        if self.reason is None:
+            select.select([self._read_end], [], [], seconds)
+        return self.reason
+
     def wake(self, reason: str) -> None:
         """End the wait, from any thread."""
         self.reason = self.reason or reason

@@ -73,7 +73,7 @@ def export_csv(
     writer.writerow(COLUMNS)
     records = 0
     for line in selected_lines(store, agents, filters, progress):
-        writer.writerow(_row(line))
+        writer.writerow(csv_row(line))
         records += 1
         if records % _ROWS_PER_WRITE == 0:
             _write(out, text)
@@ -81,7 +81,12 @@ def export_csv(
     return records
 
 
-def _row(line: bytes) -> list[str]:
+def csv_row(line: bytes) -> list[str]:
+    """The cells of a stored line, one for each of `COLUMNS`.
+
+    Raises:
+        StorageError: the line is no JSON.
+    """
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -140,7 +140,9 @@ class Follower:
                 self._ends[lane.token] = commit.end
                 if commit.damaged:
                     days = ", ".join(sorted(commit.damaged))
-                    self._notes.append(f"records of {days} are damaged and cannot be shown; `memstore check` says where")
+                    self._notes.append(
+                        f"records of {days} are damaged and cannot be shown; `memstore check` says where"
+                    )
                 room -= sum(len(data) for _, data in commit.slices)
                 if room <= 0:
                     self.has_more = True
