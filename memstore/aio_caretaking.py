@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from memstore.backup.points import BackupInfo
+from memstore.backup.prune import PruneReport
 from memstore.backup.report import BackupReport, RestoreReport
 from memstore.backup.verify import VerifyReport
 from memstore.caretaking import Progress
@@ -172,3 +173,29 @@ class AsyncCaretaking:
             )
         )
         return report
+
+    async def prune_backups(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        keep_daily: int = 7,
+        keep_weekly: int = 4,
+        keep_monthly: int = 12,
+        dry_run: bool = False,
+    ) -> PruneReport:
+        """See `MemStore.prune_backups`."""
+        report: PruneReport = await self._call(
+            lambda: self._store.prune_backups(
+                destination,
+                keep_daily=keep_daily,
+                keep_weekly=keep_weekly,
+                keep_monthly=keep_monthly,
+                dry_run=dry_run,
+            )
+        )
+        return report
+
+    async def detach_backups(self, destination: str | os.PathLike[str]) -> bool:
+        """See `MemStore.detach_backups`."""
+        known: bool = await self._call(self._store.detach_backups, destination)
+        return known

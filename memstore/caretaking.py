@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from memstore.backup.create import create_backup
+from memstore.backup.keeping import KeepPolicy
 from memstore.backup.part import restore_part
 from memstore.backup.points import BackupInfo, list_backups
+from memstore.backup.prune import PruneReport, prune_backups
+from memstore.backup.registry import Registration
 from memstore.backup.report import BackupReport, RestoreReport
 from memstore.backup.verify import VerifyReport, verify_backup
 from memstore.engine.engine import Engine
@@ -121,7 +124,8 @@ class Caretaking:
     ) -> Receipt:
         """Remove an agent, or single records, from every file of the store, now, and prove it by a scan of all of them.
 
-        Cannot be undone. Backups are outside of it.
+        Cannot be undone. Backups are outside of it: the receipt names those that the store knows of. A restore from
+        them leaves out what was erased, and the bytes go when they are pruned.
 
         Returns:
             What was removed, where, how it was proved, and what is still pending and why.
@@ -282,6 +286,41 @@ class Caretaking:
             against=self._engine if compare else None,
             progress=progress,
         )
+
+    def prune_backups(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        keep_daily: int = 7,
+        keep_weekly: int = 4,
+        keep_monthly: int = 12,
+        dry_run: bool = False,
+    ) -> PruneReport:
+        """Remove old backups: of so many days, weeks and months the last one stays, and the newest of all.
+
+        Lanes stay from the oldest of the daily ones on: any moment since then can be restored.
+
+        Raises:
+            NotFoundError: the directory holds no backups.
+            LockedError: a backup is being taken there.
+        """
+        self._engine.check_open()
+        return prune_backups(
+            self._engine.storage,
+            os.fspath(destination),
+            KeepPolicy(daily=keep_daily, weekly=keep_weekly, monthly=keep_monthly),
+            dry_run=dry_run,
+            engine=self._engine,
+        )
+
+    def detach_backups(self, destination: str | os.PathLike[str]) -> bool:
+        """Keep nothing for the backups in a directory any more, nor name it in receipts; whether anything was.
+
+        For a directory that is gone for good: the store keeps lanes for it otherwise. Another backup there registers
+        it again.
+        """
+        self._engine.check_writable()
+        return Registration(self._engine, os.path.abspath(os.fspath(destination))).end()
 
     def restore_part(
         self,

@@ -244,8 +244,24 @@ class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Seconds between heartbeats of the daemon. 10: a watchdog notices within half a minute."""
     index_s: Duration = 5
     """Seconds between looks for what is to be indexed for search. 5: what waits is scanned by every search."""
+    backup_s: Duration = 21_600
+    """Seconds between backups, where ``backup.destination`` is set. 6 hours: what a day's work may not cost."""
     analytics_s: Duration = 86_400
     """Seconds between runs of the analytics hook. A day: it sums up days."""
+
+
+class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The backups that a store that maintains itself takes."""
+
+    destination: str = ""
+    """Directory for backups of this store and no other; empty: none are taken. Best on another disk."""
+    keep_daily: CountOrNone = 7
+    """Of so many days the last backup is kept, and with them all lanes: any moment since can be restored. 7: what goes
+    wrong unseen is noticed within the week."""
+    keep_weekly: CountOrNone = 4
+    """Of so many weeks the last backup is kept. 4: a month."""
+    keep_monthly: CountOrNone = 12
+    """Of so many months the last backup is kept. 12: as long as retention keeps records."""
 
 
 class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,6 +326,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     writing: WritingSettings = msgspec.field(default_factory=WritingSettings)
     merging: MergingSettings = msgspec.field(default_factory=MergingSettings)
     scheduling: SchedulingSettings = msgspec.field(default_factory=SchedulingSettings)
+    backup: BackupSettings = msgspec.field(default_factory=BackupSettings)
     reading: ReadingSettings = msgspec.field(default_factory=ReadingSettings)
     search: SearchSettings = msgspec.field(default_factory=SearchSettings)
     performance: PerformanceSettings = msgspec.field(default_factory=PerformanceSettings)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, Unpack
 import msgspec
 
 from memstore.agent import AgentMemory, AppendFields
+from memstore.backup.job import BackupJob
 from memstore.caretaking import Caretaking
 from memstore.clock import Clock, WallClock
 from memstore.config import Settings
@@ -318,6 +319,7 @@ def lifecycle_jobs(
         retention=functools.partial(manager.maintain, parts=frozenset({"retention"})) if retention else None,
         analytics=None if analytics is None else lambda _stop: _discard(analytics(store)),
         scrub=StoreScrub(engine).run if scrub is None else scrub,
+        backup=BackupJob(engine).run if engine.settings.backup.destination else None,
         index=lambda stop: _discard(store._finder.index(stop=stop.is_set)),  # noqa: SLF001 - its own module
     )
 

@@ -385,7 +385,7 @@ def test_unknown_key_names_the_file_it_stands_in(tmp_path):
 
 @pytest.mark.parametrize("given", [{"zzz": 1}, {1: 2}, {"": 1}, {"memory_system": {"": 1}}, {"q" * 100_000: 1}])
 def test_unknown_key_unlike_any_lists_the_sections(given):
-    sections_there_are = "storage, writing, merging, scheduling, reading, search, performance, monitoring"
+    sections_there_are = "storage, writing, merging, scheduling, backup, reading, search, performance, monitoring"
     assert f"the sections are {sections_there_are}" in refusal(given)
 
 
@@ -699,7 +699,7 @@ def test_loading_imports_no_parser_that_it_does_not_need():
 
 
 def test_every_section_refuses_unknown_fields():
-    names = {"storage", "writing", "merging", "scheduling", "reading", "search", "performance", "monitoring"}
+    names = {"storage", "writing", "merging", "scheduling", "backup", "reading", "search", "performance", "monitoring"}
     assert set(sections()[""]) == names
     for section in filter(None, sections()):
         nested = {"surprise": 1}

@@ -33,7 +33,7 @@ def test_commands_of_the_readme_run(tmp_path):
     (tmp_path / "old-memories").mkdir()
     text = "\n".join(b for b in blocks("README.md", "console") if "$ memstore" in b)
     commands = [line[2:].split("#")[0].split("| jq")[0].strip() for line in text.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 17
+    assert len(commands) == 19
     for given in commands:
         command = f"{given} --once" if given.endswith("daemon") else given  # it would run until it is told to stop
         run = subprocess.run(
@@ -51,7 +51,9 @@ def test_every_file_that_a_document_links_to_is_there():
 
 def test_every_module_that_the_architecture_names_is_there():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for name in re.findall(r"`((?:engine|wal|hot|manifest|format|fs|testing|cache|codec|ops)/\w*(?:\.py)?)`", text):
+    for name in re.findall(
+        r"`((?:engine|wal|hot|manifest|format|fs|testing|cache|codec|ops|backup)/\w*(?:\.py)?)`", text
+    ):
         assert (ROOT / "memstore" / name).exists(), name
 
 

@@ -14,11 +14,11 @@ from memstore.codec.checksum import checksum
 from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError
 from memstore.format.backup_file import Gap
+from memstore.format.backup_names import CONSUMER_PREFIX
 from memstore.format.consumer_file import ConsumerFile
 from memstore.fs.atomic import try_unlink
 
 _log = logging.getLogger(__name__)
-CONSUMER_PREFIX = "backup-"
 
 
 def consumer_name(destination: str) -> str:
@@ -35,6 +35,7 @@ class Registration:
     """
 
     def __init__(self, engine: Engine, destination: str) -> None:
+        self._catalog = engine.catalog
         self._consumers = engine.consumers
         self._storage = engine.storage
         self._paths = engine.paths
@@ -45,6 +46,8 @@ class Registration:
     def begin(self) -> ConsumerFile:
         """From now on lanes wait for this repository; what is known of it so far."""
         now_us = self._clock.now_us()
+        # An older memstore knows no consumers, and would let lanes go that no archive has.
+        self._catalog.raise_version()
         try:
             return self._consumers.register(self._name, at_us=now_us)
         except CorruptionError as error:

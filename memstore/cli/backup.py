@@ -1,15 +1,17 @@
-"""``memstore backup``: take, list and verify backups."""
+"""``memstore backup``: take, list, verify and prune backups."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from memstore.backup.keeping import KeepPolicy
 from memstore.backup.points import list_backups
+from memstore.backup.prune import prune_backups
 from memstore.backup.report import BackupReport
 from memstore.backup.verify import VerifyReport, verify_backup
 from memstore.cli.arguments import add_command
-from memstore.cli.exit_codes import OK, exit_code_of
+from memstore.cli.exit_codes import NOTHING_FOUND, OK, exit_code_of
 from memstore.cli.opening import note, open_for_reading, open_for_writing, without_log
 from memstore.cli.output import Output
 from memstore.cli.progress import progress_bar
@@ -29,10 +31,14 @@ _VERIFY = """\
 Restore a backup to a scratch directory, read every record of it, and hold files and counts against its list. Exits
 with 7 if something is not as it was backed up."""
 
+_PRUNE = """\
+Of so many days, weeks and months the last backup stays, the newest of all, and the newest of a store without damage.
+Lanes stay from the oldest of the daily ones on: any moment since then can be restored. With --root it is told."""
+
 
 def add_parser(commands: Any) -> None:
     """Declare the commands."""
-    backup = add_command(commands, "backup", run_help, "take, list and verify backups", description=_DESCRIPTION)
+    backup = add_command(commands, "backup", run_help, "take, list, verify and prune backups", description=_DESCRIPTION)
     kinds = backup.add_subparsers(metavar="ACTION", title="actions", required=True)
     create = add_command(kinds, "create", run_create, "take a backup", description=_CREATE)
     _add_destination(create)
@@ -44,6 +50,13 @@ def add_parser(commands: Any) -> None:
     verify.add_argument("--point", metavar="NAME", help="which one; the newest unless given")
     verify.add_argument("--scratch", metavar="DIR", help="where there is room for a whole store; DEST unless given")
     verify.add_argument("--compare", action="store_true", help="hold the records against those of --root, too")
+    prune = add_command(kinds, "prune", run_prune, "remove old backups", description=_PRUNE)
+    _add_destination(prune)
+    for span, default in (("daily", 7), ("weekly", 4), ("monthly", 12)):
+        prune.add_argument(f"--keep-{span}", type=int, metavar="N", default=default, help=f"default: {default}")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    detach = add_command(kinds, "detach", run_detach, "keep no lanes for backups that are gone for good")
+    _add_destination(detach)
 
 
 def _add_destination(parser: argparse.ArgumentParser) -> None:
@@ -117,3 +130,32 @@ def _tell_verified(report: VerifyReport) -> None:
         note(str(error))
     wrong = len(report.damage) + len(report.findings) + len(report.miscounted)
     note(f"{report.name} is not as it was taken: {wrong:,} finding(s); `memstore backup create --anew` takes a new one")
+
+
+def run_prune(args: argparse.Namespace) -> int:
+    """Remove what is not kept; prints what was done, or would be."""
+    policy = KeepPolicy(daily=args.keep_daily, weekly=args.keep_weekly, monthly=args.keep_monthly)
+    if args.root is None or args.dry_run:
+        report = prune_backups(LocalStorage(), args.destination, policy, dry_run=args.dry_run)
+    else:
+        with open_for_writing(args, create=False) as store:
+            report = store.prune_backups(
+                args.destination,
+                keep_daily=args.keep_daily,
+                keep_weekly=args.keep_weekly,
+                keep_monthly=args.keep_monthly,
+            )
+    print_document(Output.of(args), report.as_dict())
+    verb = "removed" if report.done else "to be removed"
+    note(f"{len(report.removed)} backup(s) {verb}, {len(report.kept)} kept")
+    for name in report.unreadable:
+        note(f"{name}: its list is damaged; it was left alone: look at it, and remove its directory")
+    return OK
+
+
+def run_detach(args: argparse.Namespace) -> int:
+    """Let go; 1 where the store knew nothing of the place."""
+    with open_for_writing(args, create=False) as store:
+        known = store.detach_backups(args.destination)
+    note("no lanes are kept for it any more" if known else f"the store keeps nothing for {args.destination}")
+    return OK if known else NOTHING_FOUND

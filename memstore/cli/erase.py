@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             "erase again when that is over"
         )
     note("erased, and proved by a scan of every file")
+    for each in receipt.backups:
+        note(f"pending in backups at {each.where}: {each.why}")
     return NOTHING_FOUND if receipt.not_found else OK
 
 

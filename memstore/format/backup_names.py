@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from memstore.format.names import BACKUP_LIST
 from memstore.timestamps import id_stamp_to_us, iso_text
 
+CONSUMER_PREFIX = "backup-"
+"""Of the store's consumers, those with this prefix are backup repositories."""
 LANES_LIST = "LANES.json"
 REPOSITORY_FILE = "REPOSITORY.json"
 INCOMING_PREFIX = ".incoming-"

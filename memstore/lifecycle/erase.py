@@ -13,7 +13,8 @@
 What counts is what was there when the erasure began. Whatever is written later, of the same agent too, is in lanes that
 were made after the drain, or was merged from them into a directory that was empty by then; the scan leaves it out.
 
-An erasure ends at the store's directories. Backups, exports and copies elsewhere have to be erased where they are; a
+An erasure ends at the store's directories. Backups that the store knows of are named (`erase_backups`); exports and
+copies elsewhere have to be erased where they are; a
 file that another process has open stays on the disk until it closes it. What a foreign program put below the root is
 searched, and reported where it holds an erased line, and left to its owner.
 """

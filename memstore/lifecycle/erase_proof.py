@@ -16,6 +16,7 @@ from memstore.format.forgotten import Erased
 from memstore.format.names import KEPT_SUFFIX, is_lane_name, lane_token
 from memstore.fs.atomic import try_unlink
 from memstore.lifecycle.erase_agent import AgentPlaces
+from memstore.lifecycle.erase_backups import backups_before
 from memstore.lifecycle.erase_records import Traces
 from memstore.lifecycle.needles import Needles
 from memstore.lifecycle.proof_scan import Progress, ScanResult, holds_erased, scan_places
@@ -105,6 +106,7 @@ class EraseProof:
             found=tuple(dataclasses.replace(each, where=self._shown(each.where)) for each in result.found),
             pending=pending,
             not_found=not_found,
+            backups=backups_before(self._engine, job.at),
         )
 
     def _remove_torn_tails(self, job: EraseJob) -> None:

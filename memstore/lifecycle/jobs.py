@@ -1,4 +1,4 @@
-"""What the scheduler runs: merge, tier, retention, scrub, and the hook of others.
+"""What the scheduler runs: merge, tier, retention, backup, scrub, and the hook of others.
 
 Whatever happens is logged as an event with fields (``extra={"event": ..., "fields": ...}``), which a daemon prints as
 JSON, and counted.
@@ -63,6 +63,7 @@ class LifecycleJobs:
         analytics: is called at its interval, where it is given.
         scrub: reads everything to find damage, where it is given. Slowly, so that the others do not wait for it.
         index: brings the search index up to date.
+        backup: takes a backup, where the settings say where to.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LifecycleJobs:
         analytics: Work | None = None,
         scrub: Scrub | None = None,
         index: Work | None = None,
+        backup: Work | None = None,
     ) -> None:
         self.counters = Counters()
         self._scheduling = scheduling
@@ -84,6 +86,7 @@ class LifecycleJobs:
         self._analytics = analytics
         self._scrub = scrub
         self._index = index
+        self._backup = backup
 
     def jobs(self, heartbeat: Work | None = None) -> list[Job]:
         """Those that there is work for; the heartbeat, which must not wait for anything, comes first."""
@@ -97,6 +100,8 @@ class LifecycleJobs:
             ("analytics", every.analytics_s, self._analytics, True),
         )
         made = [Job(name, every_s, work, alone=alone) for name, every_s, work, alone in planned if work is not None]
+        if self._backup is not None:
+            made.append(Job("backup", every.backup_s, self._backup, costly=True))
         if self._scrub is not None:
             made.append(Job("scrub", every.scrub_s, functools.partial(self._run_scrub, self._scrub), costly=True))
         return made

@@ -1,6 +1,7 @@
 """What an erasure did, for whoever has to answer for it: what, where, when, how it was verified, what is pending.
 
-A receipt names no record and repeats no line. It speaks of the store alone: backups and exports are outside of it.
+A receipt names no record and repeats no line. What it proves it proves of the store; of backups it names those that the
+store knows of, and exports are outside of it.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Receipt:
         found: lines that are there all the same.
         pending: what could not be cleaned, or not be looked at, and why; holds an entry for everything that was found.
         not_found: ids that no record had.
+        backups: places of backups that were taken before and are, or may be, there: what was erased is pending there.
     """
 
     agent: str | None
@@ -79,10 +81,11 @@ class Receipt:
     found: tuple[Found, ...]
     pending: tuple[Pending, ...]
     not_found: tuple[str, ...]
+    backups: tuple[Pending, ...] = ()
 
     @property
     def verified(self) -> bool:
-        """Whether everything was looked at and nothing is left."""
+        """Whether everything of the store was looked at and nothing is left in it."""
         return not self.found and not self.pending
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ class Receipt:
             "found": [dataclasses.asdict(each) for each in self.found],
             "pending": [dataclasses.asdict(each) for each in self.pending],
             "not_found": list(self.not_found),
+            "backups": [dataclasses.asdict(each) for each in self.backups],
             "files_removed": list(self.files_removed),
             "files_rewritten": list(self.files_rewritten),
         }

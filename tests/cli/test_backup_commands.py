@@ -123,3 +123,28 @@ def test_flags_of_restore_that_do_not_go_together_are_refused(memstore, filled, 
     assert memstore("restore", dest, "--agent", "bot_1", "--replace").code == 2
     assert memstore("restore", dest, "--to", "x", "--discard-old").code == 2
     assert memstore("restore", dest, "--to", filled).code == 2
+
+
+def test_prune_says_what_it_would_remove_and_removes_it(memstore, filled, dest):
+    for _ in range(3):
+        memstore("backup", "create", dest)
+    flags = ("--keep-daily", "1", "--keep-weekly", "0", "--keep-monthly", "0")
+    planned = json.loads(memstore("backup", "prune", dest, *flags, "--dry-run", with_root=False).out)
+    assert (len(planned["kept"]), len(planned["removed"]), planned["done"]) == (1, 2, False)
+    result = memstore("backup", "prune", dest, *flags)
+    assert json.loads(result.out)["removed"] == planned["removed"]
+    assert "2 backup(s) removed, 1 kept" in result.err
+    assert memstore("backup", "prune", dest, "--keep-daily", "-1", with_root=False).code == 2
+
+
+def test_detach_lets_go(memstore, filled, dest):
+    memstore("backup", "create", dest)
+    assert memstore("backup", "detach", dest).code == 0
+    assert memstore("backup", "detach", dest).code == 1
+
+
+def test_erase_tells_of_backups(memstore, filled, dest):
+    memstore("backup", "create", dest)
+    result = memstore("erase", "--agent", "bot_1", "--yes")
+    assert result.code == 0, result.err
+    assert f"pending in backups at {dest}" in result.err
