@@ -5,7 +5,6 @@ Slower than an index by what it costs to make one, and never wrong in another wa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 
 import orjson
@@ -17,7 +16,6 @@ from memstore.search.foreign import translated
 from memstore.search.partition import Partition
 from memstore.search.schema import Analyzer, IndexShape
 
-_log = logging.getLogger(__name__)
 CHUNK_RECORDS = 20_000
 CHUNK_BYTES = 32 * 1024 * 1024
 """Records, and bytes of their lines, that are held at a time: 32 MB and as much again for the index."""
@@ -33,12 +31,7 @@ def chunks(lines: Iterable[bytes], *, shape: IndexShape, analyzer: Analyzer, com
             index.config_reader("manual", 0)
             analyzer.register(index)
             writer = index.writer(_WRITER_BYTES, 1)
-            for line in portion:
-                try:
-                    document = documents.document(line)
-                except (ValueError, KeyError, TypeError) as error:
-                    _log.warning("a stored line is no record and is not searched: %s: %r", error, line[:120])
-                    continue
+            for document in documents.of(portion):
                 writer.add_json(orjson.dumps(document).decode())
             writer.commit()
             writer.wait_merging_threads()

@@ -6,8 +6,9 @@ and context, and the tags; not the keys, not flags and fractions, which are fiel
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -44,6 +45,7 @@ from memstore.search.schema import (
 from memstore.search.sketch import bucket_of
 from memstore.timestamps import id_stamp_to_us
 
+_log = logging.getLogger(__name__)
 FIELD_CHARS_MAX = 256
 """Longer values of identifiers are found as text only."""
 _FOLDED_FIELDS = (AGENT, TAG, SESSION, USER, TASK, MODEL, SOURCE_ID)
@@ -93,6 +95,14 @@ class Documents:
     def __init__(self, context_keys: Iterable[str]) -> None:
         self._context_keys = tuple((key, context_segment(key)) for key in context_keys)
         self._agent_hashes: dict[str, int] = {}
+
+    def of(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        """Documents of many lines; a line that is no record is left out and logged."""
+        for line in lines:
+            try:
+                yield self.document(line)
+            except (ValueError, KeyError, TypeError) as error:
+                _log.warning("a stored line is no record and is not indexed: %s: %r", error, line[:120])
 
     def document(self, line: bytes) -> dict[str, Any]:
         """What the index takes of a stored line (with or without its line break).

@@ -23,12 +23,13 @@ from memstore.format.consumer_file import ConsumerFile
 from memstore.search.aggregate import Aggregator, group_field, parse_interval, parse_metric
 from memstore.search.chunks import chunks
 from memstore.search.compile import Compiler
+from memstore.search.course import IndexReport, Progress
 from memstore.search.cursor import Cursor
 from memstore.search.document import identifier, texts_of
 from memstore.search.filters import Filters
 from memstore.search.follow import Follower, clear_dead_followers
 from memstore.search.foreign import IndexFailedError, QueryRefusedError
-from memstore.search.indexer import Indexer, IndexReport, Progress
+from memstore.search.indexer import Indexer
 from memstore.search.query import parse_question, plain_question
 from memstore.search.question import Everything, Group, IdIs, Node, Question
 from memstore.search.result import AggregateResult, Scanned, SearchHit, SearchResult, Sort

@@ -126,8 +126,7 @@ class Tail:
                     lines = data.split(b"\n")
                     lines.pop()
                     places = self._places.setdefault(item.day[:6], {})
-                    for line in lines:
-                        document = self._documents.document(line)
+                    for document in self._documents.of(lines):
                         places[Place(document[TIME], document[SUFFIX], document[AGENT_HASH])] = document[KEY]
                         document[LANE], document[PLACE] = number, commit.end
                         writer.add_json(orjson.dumps(document).decode())
