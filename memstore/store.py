@@ -337,3 +337,14 @@ def start_import(store: MemStore, drafts: list[Draft]) -> StartedAppend:
     engine = store._engine  # noqa: SLF001 - its own module
     engine.check_writable()
     return start_append(engine, drafts)
+
+
+def engine_of(store: MemStore) -> Engine:
+    """What the store stands on, for modules above it that read its files in a way of their own.
+
+    Raises:
+        StoreClosedError: it was closed.
+    """
+    engine = store._engine  # noqa: SLF001 - its own module
+    engine.check_open()
+    return engine

@@ -191,7 +191,7 @@ def _context_filter(pairs: Sequence[str] | None) -> dict[str, Any]:
         raise UsageError(str(error)) from error
 
 
-def context_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
+def context_pairs(pairs: Sequence[str] | None, *, flag: str = "--context") -> dict[str, Any]:
     """``["a=b", "n:=3"]`` as ``{"a": "b", "n": 3}``.
 
     ``=`` is always text, so that ``user_id=007`` stays what it is; ``:=`` is JSON.
@@ -204,9 +204,9 @@ def context_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key.removesuffix(":"):
-            raise UsageError(f"--context {pair!r} is not KEY=VALUE (text) or KEY:=JSON")
+            raise UsageError(f"{flag} {pair!r} is not KEY=VALUE (text) or KEY:=JSON")
         if key.endswith(":"):
-            found[key[:-1]] = json_value(value, f"--context {key[:-1]}")
+            found[key[:-1]] = json_value(value, f"{flag} {key[:-1]}")
         else:
             found[key] = value
     return found

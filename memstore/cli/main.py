@@ -39,6 +39,7 @@ from memstore.cli import (
     retention,
     search,
     shards,
+    sql,
     stats,
     tiers,
     undelete,
@@ -48,7 +49,7 @@ from memstore.cli.exit_codes import BUG, OK, exit_code
 from memstore.cli.opening import NotesHandler
 from memstore.legible import safe_text
 
-_READ_AND_WRITE = (append, get, recent, range, search, agents, stats, import_, export)
+_READ_AND_WRITE = (append, get, recent, range, search, sql, agents, stats, import_, export)
 _LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
 _HEALTH = (check, backup, restore, index)
 _COMMANDS = (*_READ_AND_WRITE, *_LIFE, *_HEALTH, config, shards, drain, demo, completion)

@@ -17,7 +17,7 @@ from memstore.engine.catalog import Catalog
 from memstore.engine.piece import Piece, SlicePiece
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.lines import agent_prefix, line_time_us
-from memstore.format.names import TRASH_DIRECTORY, parse_cold_file_name
+from memstore.format.names import TRASH_DIRECTORY, parse_cold_file_name, parse_day_file_name
 from memstore.format.repeats import LineParts, expand_parts, is_repeat, original_id, take_apart
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage, StorageFile
@@ -125,6 +125,11 @@ class PieceReader:
             if checksum(view[start : start + block.length]) != block.xxh3:
                 return b"".join(self.data(manifest, each) for each in blocks)  # says which it is
         return data
+
+    def open(self, manifest: Manifest, file: str) -> StorageFile:
+        """A file of an agent: whoever holds it reads on when a move has unlinked it. Raises as `lines`."""
+        path = self.path_of(manifest, file)
+        return self._handles.get(path) if parse_day_file_name(file) is not None else self._open_packed(path, file)
 
     def _open_packed(self, path: str, name: str) -> StorageFile:
         """A packed file; where a move to or from the trash was stopped, it still lies at the other place."""
