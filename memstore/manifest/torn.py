@@ -2,8 +2,9 @@
 
 A merge that was cut off has lost nothing: the lanes it copied are unlinked only after its MANIFEST line has been
 synced, so they still stand. Where they do not, the line had been whole and the records it cites are known to nothing
-else: that is damage, to be reported and never cut away. Two things give it away: the lanes that can still be read in
-the line, and day files that are longer than what the MANIFEST commits and the waiting lanes hold together.
+else: that is damage, to be reported and never cut away. Three things give it away: the lanes that can still be read in
+the line, day files that are longer than what the MANIFEST commits and the waiting lanes hold together, and files that
+have gone. A day file whose first lanes all stand has not: its name was never synced, and the merge will be repeated.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import os
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memstore.errors import CorruptionError
 from memstore.format.names import MANIFEST, parse_day_file_name, parse_warm_file_name
 from memstore.fs.storage import Storage
-from memstore.manifest.index import Manifest
+from memstore.manifest.index import SETTLED, BlockRef, Manifest
 
 _TOKEN = re.compile(rb'"([0-9a-f]{32})"')
 
@@ -32,8 +33,8 @@ class TornTail:
         length: how long it is.
         lanes: tokens of lanes that can be read in it.
         surplus: by day file name, the committed length and the bytes behind it.
-        missing: files that the whole lines say are there and that are not: a move took their place, and its line was
-            what stands here.
+        missing: files that the whole lines say are there and that are not, each with the lanes that the merge copied
+            which made it: a move took their place, and its line was what stands here, unless all those lanes stand.
     """
 
     path: str
@@ -41,7 +42,7 @@ class TornTail:
     length: int
     lanes: frozenset[str]
     surplus: Mapping[str, tuple[int, int]]
-    missing: frozenset[str] = frozenset()
+    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def damage(self, *, lanes: AbstractSet[str], waiting_bytes: Mapping[str, int]) -> CorruptionError | None:
         """The damage that it is, or None where a merge that was cut off explains it.
@@ -50,7 +51,9 @@ class TornTail:
             lanes: tokens of the lanes there are.
             waiting_bytes: by UTC day, what they hold of the agent that is not merged.
         """
-        unexplained = bool(self.missing) or not self.lanes <= lanes
+        unexplained = not self.lanes <= lanes
+        for made_from in self.missing.values():
+            unexplained |= not made_from or not made_from <= lanes
         for name, (_, behind) in self.surplus.items():
             unexplained |= behind > waiting_bytes.get(name.partition(".")[0], 0)
         if not unexplained:
@@ -96,12 +99,19 @@ def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornT
     return TornTail(path, end, len(tail), tokens, surplus, _missing(known, {entry.name for entry in entries}))
 
 
-def _missing(known: Manifest | None, there: set[str]) -> frozenset[str]:
-    """Files of the agent's directory that count and are not there."""
+def _missing(known: Manifest | None, there: set[str]) -> dict[str, frozenset[str]]:
+    """Files of the agent's directory that count and are not there, with the lanes from which they were made.
+
+    No lanes for those whose names are durable for sure: of moves, and of merges whose lanes are known to have gone.
+    """
     if known is None:
-        return frozenset()
+        return {}
     warm = {name for name in known.packed if parse_warm_file_name(name) is not None}
-    return frozenset((known.day_files.keys() | warm) - there)
+    missing = dict.fromkeys(warm - there, frozenset[str]())
+    for name in known.day_files.keys() - there:
+        first = next((ref.merge for ref in known.file_refs(name) if isinstance(ref, BlockRef)), SETTLED)
+        missing[name] = frozenset() if first == SETTLED else frozenset(known.merges[first].lanes)
+    return missing
 
 
 def _read_from(storage: Storage, path: str, offset: int) -> bytes:

@@ -17,7 +17,7 @@ from support import QUIET, TINY, make_engine, put, put_many
 
 from memstore.engine.engine import Engine
 from memstore.engine.reading import Reading
-from memstore.errors import MemstoreError, StorageError
+from memstore.errors import CorruptionError, MemstoreError, StorageError
 from memstore.testing.crashing import CrashingStorage
 
 DAYS = ("2025-01-13T10:00:00Z", "2025-01-14T10:00:00Z", "2025-01-15T00:00:00Z")
@@ -338,6 +338,38 @@ def test_a_day_file_whose_name_did_not_reach_the_disk_is_read_from_the_lanes() -
     put_many(engine, [{"agent_id": "b", "content": "read before it", "timestamp_utc": DAYS[-1]}])
     machine.kill(engine)
     assert not machine.run(go_on)
+
+
+def test_a_day_file_without_a_durable_name_is_no_damage_behind_a_second_merge_that_was_cut_off() -> None:
+    """Two power cuts: the first kept a merge's MANIFEST line and not the name of its day file; the second came while the
+    next merge repeated it, and kept the new length of the MANIFEST, but nothing of the new line.
+    """
+    machine = Machine(0)
+    engine = machine.engine()
+    put_many(engine, BATCH)
+    machine.storage.power.fail("sync_data", path="*/memory/*")
+    with pytest.raises(StorageError):
+        engine.drain(timeout_s=0)
+    machine.kill(engine)
+    machine.storage.unlink(f"{ROOT}/memory/shards/shard_000/b/20250115.1.jsonl")
+    (path,) = (path for path in machine.storage.files(ROOT) if path.endswith("/b/MANIFEST"))
+    size = len(machine.storage.files()[path])
+    zero(machine.storage, path, size, size + 300)
+    assert not machine.run(go_on)
+
+
+def test_a_day_file_that_has_gone_is_damage_where_its_lanes_have_gone_too() -> None:
+    machine = Machine(0)
+    engine = machine.engine()
+    put_many(engine, BATCH)
+    engine.drain(timeout_s=0)
+    machine.kill(engine)
+    machine.storage.unlink(f"{ROOT}/memory/shards/shard_000/b/20250115.1.jsonl")
+    (path,) = (path for path in machine.storage.files(ROOT) if path.endswith("/b/MANIFEST"))
+    size = len(machine.storage.files()[path])
+    zero(machine.storage, path, size, size + 300)
+    with pytest.raises(CorruptionError, match="the lanes it merged or the files it moved are gone"):
+        check(machine.engine(), machine.journal)
 
 
 # -- anything, in any order
