@@ -4,7 +4,7 @@
 
     {"changing":{at, agent, since, until, ids}}      records of one agent that are about to be hidden, or shown again
     {"forgotten":{at, act, agent, records}}          records of one agent that a read no longer finds
-    {"erasure":{id, at, agent, ids}}                 an erasure that has been begun, before anything is changed
+    {"erasure":{id, at, agent, ids, late}}           an erasure that has been begun, before anything is changed
     {"erased":{id, at, records, pending}}            and where it was carried out
 
 It holds hashes of ids, never ids: what was erased must not live on in the note of its erasure. Its size is the epoch by
@@ -53,12 +53,16 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``ids`` is empty where all of the agent is erased. The agent is there in either case: who finishes an erasure that
     was interrupted has to find the records by their hashes, and looks among the agent's only. An erasure that takes
     records of several agents is an entry for each of them, of one ``id``.
+
+    ``late`` says that lanes stood which could not be merged before it began, so that what was there by then may reach
+    the agent's files later.
     """
 
     id: str
     at: int
     agent: str
     ids: list[str] = []
+    late: bool = False
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True):

@@ -205,7 +205,7 @@ class Eraser:
         if manifest is None or _newest_us(manifest) <= erasure.at:
             everything = self._picker(job, keep_ids=False).pick(manifest, agent, Everything())
             return lambda: self._remove_agent(job, agent, places, everything)
-        old = self._picker(job).pick(manifest, agent, UpTo(erasure.at))
+        old = self._picker(job).pick(manifest, agent, UpTo(erasure.at, late=erasure.late))
 
         def remove() -> None:
             self._remove_records(job, old)
@@ -227,11 +227,15 @@ class Eraser:
         """Hold the merge lock, with everything merged that can be."""
         check_places(self._engine)
         with locked(self._storage, self._engine.paths.lock("merge"), timeout_s=LOCK_WAIT_S):
-            names = [entry.name for entry in self._storage.list_directory(self._engine.paths.lanes)]
-            job.lanes = frozenset(lane_token(name) for name in names if is_lane_name(name))
+            job.lanes = self._lane_tokens()
             self._engine.drain_locked(timeout_s=self._drain_wait_s)
+            job.late = not job.lanes.isdisjoint(self._lane_tokens())
             self._engine.lanes.refresh()  # which closes those that are gone
             yield
+
+    def _lane_tokens(self) -> frozenset[str]:
+        names = [entry.name for entry in self._storage.list_directory(self._engine.paths.lanes)]
+        return frozenset(lane_token(name) for name in names if is_lane_name(name))
 
     def _picker(self, job: EraseJob, *, keep_ids: bool = True) -> Picker:
         return Picker(self._engine, self._holds.load(), job.traces.hashes, keep_ids=keep_ids)
@@ -281,8 +285,9 @@ class Eraser:
         self._engine.catalog.raise_version()
         job.intent = secrets.token_hex(8)
         for agent, ids in by_agent.items():
+            hashes = [text_hash(each) for each in ids]
             self._engine.forgotten.note(
-                Erasure(id=job.intent, at=job.at, agent=text_hash(agent), ids=[text_hash(each) for each in ids])
+                Erasure(id=job.intent, at=job.at, agent=text_hash(agent), ids=hashes, late=job.late)
             )
 
     # -- what is changed

@@ -30,6 +30,7 @@ class EraseJob:
     Attributes:
         needles: by which its lines are searched for.
         lanes: tokens of the lanes there were before the drain.
+        late: whether some of those could not be merged.
         emptied: the agent's places, where they hold only what was written since; None where single records go.
         at: when it began; 0 until its intent is noted.
         intent: id of its entries in FORGOTTEN.
@@ -38,6 +39,7 @@ class EraseJob:
 
     needles: Needles
     lanes: frozenset[str] = frozenset()
+    late: bool = False
     emptied: AgentPlaces | None = None
     at: int = 0
     intent: str = ""

@@ -78,13 +78,15 @@ class ChosenByHash:
 class UpTo:
     """All that there was at a time: of an erasure of a whole agent that was interrupted, and the agent wrote on.
 
-    What had reached a day file by then was there. So was what was stamped by then and reached a day file later, from
-    the lane of a process that stood still; but the stamp of a record that came from elsewhere says nothing of when it
-    came.
+    What had reached a day file by then was there, for the erasure began with a drain. Where that left lanes behind, of
+    a process that stood still, what was stamped by then and reached a day file later counts too; but the stamp of a
+    record that came from elsewhere says nothing of when it came. Where it left none, a stamp of then is one that was
+    given to a record which was appended since, and which stays.
     """
 
-    def __init__(self, at_us: int) -> None:
+    def __init__(self, at_us: int, *, late: bool) -> None:
         self._at_us = at_us
+        self._late = late
 
     def may_pick(self, t_min: int, t_max: int) -> bool:  # noqa: ARG002
         """See `Selection`."""
@@ -94,14 +96,14 @@ class UpTo:
         """See `Selection`."""
         if ingested_us <= self._at_us:
             return True
-        return not is_derived_id(memory_id) and parse_id(memory_id).time_us <= self._at_us
+        return self._late and not is_derived_id(memory_id) and parse_id(memory_id).time_us <= self._at_us
 
 
 class Everything(UpTo):
     """All of an agent."""
 
     def __init__(self) -> None:
-        super().__init__(0)
+        super().__init__(0, late=False)
 
     def picks(self, memory_id: str, ingested_us: int) -> bool:  # noqa: ARG002
         """See `Selection`."""

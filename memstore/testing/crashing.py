@@ -18,7 +18,7 @@ redb's ``tests/crash_consistency.rs``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from memstore.errors import StorageError, StorageFullError
@@ -218,8 +218,16 @@ class CrashingStorage:
         """All that there is; the lock guards it."""
         return self._tree
 
-    def enter(self, kind: str, path: str, node: Node | None = None) -> bool:
+    def enter(
+        self, kind: str, path: str, node: Node | None = None, *, partly: Callable[[int], None] | None = None
+    ) -> bool:
         """Count a changing call before it is carried out; the lock is held.
+
+        Args:
+            kind: the name of the protocol's method.
+            path: what it is called for.
+            node: the file of a sync.
+            partly: carries out a write that is cut short, as far as it is told.
 
         Returns:
             Whether to carry it out; False for a sync that lies.
@@ -227,15 +235,17 @@ class CrashingStorage:
         Raises:
             PowerCut: there is no power, from this call on.
         """
-        verdict, error = self.power.judge(kind, path)
-        if verdict is Verdict.LOSE and node is not None:
+        ruling = self.power.judge(kind, path)
+        if ruling.verdict is Verdict.LOSE and node is not None:
             lost = self._tree.contents(node.device) if kind == "sync_file_system" else [node.content]
             for content in lost:
                 if content is not None:
                     content.fail_sync()
-        if error is not None:
-            raise error
-        return verdict is Verdict.CARRY_OUT
+        if ruling.error is not None:
+            if partly is not None and ruling.written_bytes:
+                partly(ruling.written_bytes)
+            raise ruling.error
+        return ruling.verdict is Verdict.CARRY_OUT
 
     def write(self, node: Node, path: str, data: bytes, offset_bytes: int) -> None:
         """Write to a file, as far as the capacity goes; the lock is held."""
@@ -274,8 +284,12 @@ class CrashingFile:
     def write(self, data: bytes, offset_bytes: int) -> None:
         with self._storage.lock:
             self._content("write", changes=True)
-            self._storage.enter("write", self.path)
-            self._storage.write(self._node, self.path, data, offset_bytes)
+
+            def write(length_bytes: int) -> None:
+                self._storage.write(self._node, self.path, data[:length_bytes], offset_bytes)
+
+            self._storage.enter("write", self.path, partly=write)
+            write(len(data))
 
     def truncate(self, length_bytes: int) -> None:
         with self._storage.lock:

@@ -21,6 +21,21 @@ class PowerCut(BaseException):
     """The machine has no power. Not an `Exception`, so that no handler takes it for one of its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What is to become of a call, and the error that it raises.
+
+    Attributes:
+        verdict: whether it is carried out.
+        error: raised after that.
+        written_bytes: of a write that fails: how much of it reaches the file.
+    """
+
+    verdict: Verdict
+    error: Exception | None = None
+    written_bytes: int = 0
+
+
 class Verdict(enum.Enum):
     """What is to become of a call."""
 
@@ -36,6 +51,7 @@ class _Failure:
     passing: int
     error: Callable[[str], Exception]
     loses_data: bool
+    written_bytes: int = 0
 
 
 def refused(path: str) -> StorageError:
@@ -77,9 +93,29 @@ class Power:
             if self.on_cut is not None:
                 self.on_cut()
 
-    def fail(self, *kinds: str, call: int = 1, path: str = "*", error: Callable[[str], Exception] = refused) -> None:
-        """Refuse one call: the ``call``-th changing one from now of these kinds (none given: of any) and this path."""
-        self._failures.append(_Failure(frozenset(kinds), path, call - 1, error, loses_data=False))
+    def fail(
+        self,
+        *kinds: str,
+        call: int = 1,
+        path: str = "*",
+        error: Callable[[str], Exception] = refused,
+        written_bytes: int = 0,
+    ) -> None:
+        """Refuse one call: the ``call``-th changing one from now of these kinds (none given: of any) and this path.
+
+        A write is cut short: its first ``written_bytes`` reach the file.
+        """
+        failure = _Failure(frozenset(kinds), path, call - 1, error, loses_data=False, written_bytes=written_bytes)
+        self._failures.append(failure)
+
+    def heal(self) -> None:
+        """No call is refused any more."""
+        self._failures.clear()
+
+    @property
+    def ails(self) -> bool:
+        """Whether a call is still to be refused."""
+        return bool(self._failures)
 
     def fail_sync(self, *, call: int = 1, path: str = "*", error: Callable[[str], Exception] = refused) -> None:
         """Refuse one sync; what was written before it is still read back and never durable, whatever later syncs say.
@@ -93,11 +129,8 @@ class Power:
         if not self.on:
             raise PowerCut("the power is off")
 
-    def judge(self, kind: str, path: str) -> tuple[Verdict, Exception | None]:
-        """Count a changing call before it is carried out.
-
-        Returns:
-            What is to become of it, and the error that it raises.
+    def judge(self, kind: str, path: str) -> Ruling:
+        """Count a changing call before it is carried out, and say what is to become of it.
 
         Raises:
             PowerCut: there is no power, from this call on.
@@ -118,7 +151,8 @@ class Power:
                 struck = failure
         if struck is not None:
             self._failures.remove(struck)
-            return (Verdict.LOSE if struck.loses_data else Verdict.CARRY_OUT), struck.error(path)
+            verdict = Verdict.LOSE if struck.loses_data else Verdict.CARRY_OUT
+            return Ruling(verdict, struck.error(path), struck.written_bytes)
         if kind in SYNC_KINDS and self.ignores_sync is not None and self.ignores_sync(kind, path):
-            return Verdict.PRETEND, None
-        return Verdict.CARRY_OUT, None
+            return Ruling(Verdict.PRETEND)
+        return Ruling(Verdict.CARRY_OUT)

@@ -704,6 +704,7 @@ def test_what_an_agent_wrote_after_an_interrupted_erasure_stays(
         made.erase_agent("bot")
     tiered.clock.advance(1)
     fresh = [put(engine, "bot", "same day as old ones"), put(engine, "bot", "another")]
+    fresh.append(put(engine, "bot", "of an older day", timestamp_utc="2024-12-19T10:00:00Z"))
     engine.drain(timeout_s=0)
     imported = MemStore(engine.paths.root, settings=QUIET, clock=tiered.clock)
     old = "2024-12-20T10:00:00Z"
@@ -713,7 +714,7 @@ def test_what_an_agent_wrote_after_an_interrupted_erasure_stays(
     assert not report.failed
     left = lines(engine, "bot")
     assert set(fresh) <= set(left)
-    assert len(left) == 3
+    assert len(left) == 4
     erased_for_good(tmp_path, tiered.ids["bot"])
     assert Lifecycle(engine).eraser.resume() == []
 
