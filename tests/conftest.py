@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
 
 import pytest
+import tally
 
 from memstore import MemStore
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
+    """One file of counts for this run and all its workers, unless one is given."""
+    if tally.FILE not in os.environ and not hasattr(session.config, "workerinput"):
+        descriptor, os.environ[tally.FILE] = tempfile.mkstemp(prefix="memstore-tally-")
+        os.close(descriptor)
+        session.config.add_cleanup(lambda: os.unlink(os.environ.pop(tally.FILE)))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was tried."""
+    lines = tally.sentences(os.environ[tally.FILE]) if os.path.exists(os.environ.get(tally.FILE, "")) else []
+    if lines:
+        terminalreporter.section("tried")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from memstore.cache.lru import LruCache
 from memstore.codec.checksum import checksum
@@ -146,15 +147,32 @@ class PieceReader:
                 raise missing from None
 
     def reads_anew(self, manifest: Manifest, piece: BlockRef | FrameRef) -> bool:
-        """Whether a piece that did not verify does now, read from the file that has its name now."""
+        """Whether a piece that could not be read can be now, from the file that has its name now.
+
+        All of it: where a line repeats another one, that lies in another frame, which may be the damaged one.
+        """
         path = self.path_of(manifest, piece.file)
         self._handles.drop(path)
         self._frames.discard((path, piece.offset, piece.xxh3))
         try:
-            self.data(manifest, piece)
+            self.all_lines(manifest, piece)
         except (CorruptionError, FileNotFoundError):
             return False
         return True
+
+    def lines_left(self, manifest: Manifest | None, piece: Piece) -> list[bytes]:
+        """Those of `lines` that can be had although the damage of another frame keeps others from being expanded."""
+        if manifest is None or not isinstance(piece, FrameRef) or not manifest.repeats_in(piece.file):
+            return []
+        try:
+            lines = self.data(manifest, piece).split(b"\n")[:-1]
+        except (CorruptionError, FileNotFoundError):
+            return []
+        left: list[bytes] = []
+        for line in lines:
+            with suppress(CorruptionError, FileNotFoundError):
+                left += self._expanded(manifest, piece, [line])
+        return manifest.hidden.without(left)
 
     def follow(self, before: Manifest, now: Manifest | None) -> None:
         """Close files that count no longer: while somebody holds them open, their space is not free."""

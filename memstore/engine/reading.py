@@ -260,7 +260,9 @@ class Reading:
         try:
             lines = self._pieces_of.lines(self._snapshot.manifest, piece)
         except (CorruptionError, FileNotFoundError) as error:
-            return None if self._begin_again(piece, error) else []
+            if self._begin_again(piece, error):
+                return None
+            lines = self._pieces_of.lines_left(self._snapshot.manifest, piece)
         self._note(piece)
         if lines and (lines[0] < low or lines[-1] >= high):
             lines = lines[bisect.bisect_left(lines, low) : bisect.bisect_left(lines, high)]

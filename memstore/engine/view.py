@@ -140,6 +140,8 @@ class ViewBuilder:
         directories = self._catalog.state.homes(agent) if manifest is None else [manifest.directory]
         for directory in directories:
             torn = self._manifests.torn_tail(directory, manifest)
+            if torn is None and manifest is not None:
+                torn = self._manifests.lost_lines(directory, manifest)
             if torn is None:
                 continue
             waiting: dict[str, int] = {}

@@ -11,7 +11,7 @@ from memstore.format.names import MANIFEST
 from memstore.fs.storage import Storage
 from memstore.manifest.index import Manifest
 from memstore.manifest.reader import load_manifest
-from memstore.manifest.torn import TornTail, torn_tail
+from memstore.manifest.torn import TornTail, lost_lines, torn_tail
 
 
 class ManifestCache:
@@ -31,6 +31,8 @@ class ManifestCache:
         self._bytes_max = bytes_max
         self._entries: OrderedDict[str, tuple[Manifest, int]] = OrderedDict()
         self._bytes = 0
+        self._ends_seen: dict[str, bytes] = {}
+        """Headers of MANIFESTs whose ends were compared with the files beside them."""
         self._lock = threading.Lock()
 
     def get(self, directory: str) -> Manifest | None:
@@ -49,12 +51,15 @@ class ManifestCache:
             self._on_change(known, manifest)
         with self._lock:
             self._forget(directory)
+            if known is not None and (manifest is None or manifest.end < known.end):
+                self._ends_seen.pop(directory, None)
             if manifest is not None:
                 cost = manifest.memory_bytes
                 self._entries[directory] = (manifest, cost)
                 self._bytes += cost
                 while self._bytes > self._bytes_max and len(self._entries) > 1:
-                    _, (_, freed) = self._entries.popitem(last=False)
+                    evicted, (_, freed) = self._entries.popitem(last=False)
+                    self._ends_seen.pop(evicted, None)
                     self._bytes -= freed
         return manifest
 
@@ -63,6 +68,17 @@ class ManifestCache:
         if manifest is not None and manifest.end >= manifest.identity.size_bytes:
             return None
         return torn_tail(self._storage, directory, manifest)
+
+    def lost_lines(self, directory: str, manifest: Manifest) -> TornTail | None:
+        """What tells that whole lines are missing at the end of ``manifest``; looked for until nothing does, once."""
+        if self._ends_seen.get(directory) == manifest.header:
+            return None
+        found = lost_lines(self._storage, directory, manifest)
+        if found is None:
+            with self._lock:
+                if directory in self._entries:
+                    self._ends_seen[directory] = manifest.header
+        return found
 
     @property
     def memory_bytes(self) -> int:
@@ -73,6 +89,7 @@ class ManifestCache:
         """Forget all; a new lock too, for a forked child may have inherited a held one."""
         self._lock = threading.Lock()
         self._entries = OrderedDict()
+        self._ends_seen = {}
         self._bytes = 0
 
     def _forget(self, directory: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from memstore.errors import CorruptionError
-from memstore.format.names import MANIFEST, parse_day_file_name, parse_warm_file_name
+from memstore.format.names import MANIFEST, file_version, parse_day_file_name, parse_warm_file_name
 from memstore.fs.storage import Storage
 from memstore.manifest.index import SETTLED, BlockRef, Manifest
 
@@ -62,10 +62,15 @@ class TornTail:
             self.path,
             offset_bytes=self.offset,
             length_bytes=self.length,
-            reason="its last line does not verify, and the lanes it merged or the files it moved are gone"
-            if self.length
-            else "it is missing or empty, and day files stand beside it",
+            reason=self._reason(),
         )
+
+    def _reason(self) -> str:
+        if self.length:
+            return "its last line does not verify, and the lanes it merged or the files it moved are gone"
+        if self.offset:
+            return "lines are missing at its end: files beside it hold more than it says, and no lane does"
+        return "it is missing or empty, and day files stand beside it"
 
 
 def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornTail | None:
@@ -84,19 +89,51 @@ def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornT
         tail = _read_from(storage, path, end)
     except FileNotFoundError:  # there is none yet, or it was moved to another shard meanwhile
         return None
-    surplus: dict[str, tuple[int, int]] = {}
-    dropped = frozenset[str]() if known is None else known.dropped.keys()
-    for entry in entries:
-        identity = storage.identify(os.path.join(directory, entry.name))
-        if identity is None or parse_day_file_name(entry.name) is None or entry.name in dropped:
-            continue
-        committed = 0 if known is None else known.day_files.get(entry.name, 0)
-        if identity.size_bytes > committed:
-            surplus[entry.name] = (committed, identity.size_bytes - committed)
+    surplus = _surplus(storage, directory, {entry.name for entry in entries}, known)
     if not tail and not (known is None and surplus):
         return None
     tokens = frozenset(token.decode() for token in _TOKEN.findall(tail))
     return TornTail(path, end, len(tail), tokens, surplus, _missing(known, {entry.name for entry in entries}))
+
+
+def lost_lines(storage: Storage, directory: str, known: Manifest) -> TornTail | None:
+    """What tells that a MANIFEST was cut at the end of a line; None where nothing does.
+
+    A file system that brings back an older length leaves one that verifies from end to end. What its last merges wrote
+    stands beside it, though, or what its last moves made, while the files they were made of have gone. Tombstones
+    leave nothing to be told by.
+    """
+    try:
+        there = {entry.name for entry in storage.list_directory(directory)}
+    except FileNotFoundError:  # it was moved to another shard meanwhile
+        return None
+    surplus = _surplus(storage, directory, there, known)
+    is_moved = any(parse_warm_file_name(name) is not None and _is_newer(name, known) for name in there)
+    missing = _missing(known, there) if is_moved else {}
+    if not surplus and not missing:
+        return None
+    return TornTail(os.path.join(directory, MANIFEST), known.end, 0, frozenset(), surplus, missing)
+
+
+def _surplus(
+    storage: Storage, directory: str, there: AbstractSet[str], known: Manifest | None
+) -> dict[str, tuple[int, int]]:
+    """Day files that are longer than what is known of them: the committed length, and the bytes behind it."""
+    surplus: dict[str, tuple[int, int]] = {}
+    for name in there:
+        committed = 0 if known is None else known.day_files.get(name, 0)
+        if parse_day_file_name(name) is None or not (known is None or committed or _is_newer(name, known)):
+            continue
+        identity = storage.identify(os.path.join(directory, name))
+        if identity is not None and identity.size_bytes > committed:
+            surplus[name] = (committed, identity.size_bytes - committed)
+    return surplus
+
+
+def _is_newer(name: str, known: Manifest) -> bool:
+    """Whether a file's version is one that the MANIFEST has not given out: the file is not one that was dropped."""
+    version = file_version(name)
+    return version is not None and version >= known.next_version
 
 
 def _missing(known: Manifest | None, there: set[str]) -> dict[str, frozenset[str]]:
