@@ -317,3 +317,12 @@ def test_a_root_that_is_no_path_is_refused(root):
 def test_seconds_given_as_an_integer_time_are_not_taken_for_microseconds(store):
     with pytest.raises(InvalidRecordError, match="seconds or milliseconds"):
         store.append(agent_id="bot", timestamp=1_736_951_400)
+
+
+def test_a_closed_store_holds_no_file_of_its_volume(store, tmp_path):
+    store.append(agent_id="a", content=1)
+    store.drain()
+    assert store.agent("a").count() == 1
+    store.close()
+    opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    assert [path for path in opened if path.startswith(os.path.realpath(tmp_path))] == []

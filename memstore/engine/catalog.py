@@ -148,6 +148,10 @@ class Catalog:
         """A new lock for a forked child."""
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Let go of the file: a volume can be unmounted once all of its stores are closed."""
+        self._state.file.close()
+
     def _read(self) -> CatalogState:
         path = self._paths.store_file
         # Replaced by rename: what was opened is one whole version.

@@ -207,6 +207,7 @@ class Engine:
         self.pieces.clear()
         self.handles.clear()
         self.forgotten.close()
+        self.catalog.close()
         self.lanes.forget()
         self.manifests.clear()
 

@@ -70,8 +70,9 @@ def read_header(file: StorageFile) -> tuple[LaneHeader, int]:
     line = LineWindow(file).line_at(0)
     header = None if line is None else decode_header(line)
     if line is None or header is None:
+        length_bytes = file.size_bytes() if line is None else len(line)
         raise CorruptionError(
-            file.path, offset_bytes=0, length_bytes=len(line or b""), reason="the lane's first line does not verify"
+            file.path, offset_bytes=0, length_bytes=length_bytes, reason="the lane's first line does not verify"
         )
     check_version(header.version, file.path)
     return header, len(line) + 1

@@ -270,6 +270,14 @@ def test_unreadable_first_line_of_a_lane_is_reported_and_the_rest_of_the_store_g
     assert lane_files(root) == [path]
 
 
+def test_lane_that_is_cut_within_its_first_line_is_reported_with_all_that_is_left_of_it(root: str) -> None:
+    path, _ = leave_lane(root)
+    os.truncate(path, 50)
+    with open_store(root) as store, pytest.raises(CorruptionError) as caught:
+        list(store.agent("a").range())
+    assert (caught.value.path, caught.value.offset_bytes, caught.value.length_bytes) == (path, 0, 50)
+
+
 @pytest.mark.parametrize("kept_share", [0.0, 0.1, 0.5, 0.99])
 def test_torn_tail_of_a_lane_is_cut_silently_and_kept_aside(
     root: str, kept_share: float, caplog: pytest.LogCaptureFixture
