@@ -42,6 +42,9 @@ class Machine:
         seed: what `chance` is made from.
         settings: of its engines.
         ignores_sync: until the first crash, see `Power.ignores_sync`: for engines that forget to sync.
+        storage: a disk that was written before; empty unless given.
+        journal: of that disk.
+        clock: of that machine.
     """
 
     def __init__(
@@ -50,12 +53,15 @@ class Machine:
         *,
         settings: dict[str, Any] | None = None,
         ignores_sync: Callable[[str, str], bool] | None = None,
+        storage: CrashingStorage | None = None,
+        journal: Journal | None = None,
+        clock: ManualClock | None = None,
     ) -> None:
         self.chance = Random(seed)
         self.settings = QUIET if settings is None else settings
-        self.journal = Journal()
-        self.clock = ManualClock(T0_US)
-        self.storage = CrashingStorage(mounts=[SECOND_VOLUME])
+        self.journal = journal or Journal()
+        self.clock = clock or ManualClock(T0_US)
+        self.storage = storage or CrashingStorage(mounts=[SECOND_VOLUME])
         self.storage.power.on_cut = self._power_cut
         self.storage.power.ignores_sync = ignores_sync
         self._engines: list[Engine] = []
@@ -93,12 +99,27 @@ class Machine:
 
     def crash(self) -> None:
         """The power goes, if it has not yet, and comes back."""
+        self.die()
+        self.come_back(self.chance.getrandbits(64))
+
+    def die(self) -> None:
+        """The power goes, if it has not yet."""
         with _quiet_deaths():
             self.storage.power.cut()
             for engine in self._engines:
                 _stop(engine)
         self._engines = []
-        self.storage = self.storage.crash(self.chance.getrandbits(64))
+
+    def found(self, seed: int) -> Machine:
+        """One of the machines that may be found after `die`, with a journal and a clock of its own."""
+        storage = self.storage.crash(seed)
+        storage.capacity_bytes = None
+        clock = ManualClock(self.clock.now_us() + 1_000_000)
+        return Machine(seed, settings=self.settings, storage=storage, journal=self.journal.copy(), clock=clock)
+
+    def come_back(self, seed: int) -> None:
+        """The power is there again; the disk holds what the seed says."""
+        self.storage = self.storage.crash(seed)
         self.journal.power_on()
         self.storage.capacity_bytes = None  # if it was full, somebody has made room
         self.storage.power.on_cut = self._power_cut

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from memstore.engine.batch import Batch, Ticket
@@ -36,6 +36,8 @@ class Entry:
         there: whether it must be there (True), must not (False), or may (None).
         hidden: somebody asked to forget or to erase it, so that its batch need not be whole any more.
         erased: an erasure of it was acknowledged: no byte of it may be left.
+        again: it was handed in more than once, so that its batches need not be whole.
+        doomed: an erasure was begun that has not ended: it may go at any time.
     """
 
     memory_id: str
@@ -44,6 +46,8 @@ class Entry:
     there: bool | None = None
     hidden: bool = False
     erased: bool = False
+    again: bool = False
+    doomed: bool = False
 
 
 @dataclass(slots=True)
@@ -68,6 +72,13 @@ class Journal:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: list[_WatchedTicket] = field(default_factory=list)
     _off: bool = False
+
+    def copy(self) -> Journal:
+        """What is known now, for another future of the same machine; nobody may be waiting for an answer."""
+        assert not self._waiting
+        entries = {memory_id: replace(entry, lines=set(entry.lines)) for memory_id, entry in self.entries.items()}
+        attempts = [Attempt([entries[e.memory_id] for e in a.entries], a.answer) for a in self.attempts]
+        return Journal(entries, attempts)
 
     # -- watching
 
@@ -134,6 +145,7 @@ class Journal:
                     known = self.entries.get(memory_id)
                     assert known is None or known.there is not True or known.hidden, f"{memory_id} was given out twice"
                     entry = known or Entry(memory_id, agent, set())
+                    entry.again = known is not None
                     entry.lines.add(line.rstrip(b"\n"))
                     self.entries[memory_id] = entry
                     attempt.entries.append(entry)
@@ -160,6 +172,18 @@ class Journal:
         yield
         for entry in entries:
             entry.there = True
+
+    def may_go(self, ids: Iterable[str]) -> None:
+        """From now on these may be there or not, until a machine is found with or without them."""
+        for entry in self._of(ids):
+            entry.hidden = True
+            entry.there = None if entry.there else entry.there
+
+    def begun_to_erase(self, ids: Iterable[str]) -> None:
+        """An erasure of these did not end, or left something pending: they go sooner or later."""
+        self.may_go(ids)
+        for entry in self._of(ids):
+            entry.doomed = True
 
     def _removing(self, ids: Iterable[str], *, erasing: bool) -> Iterator[None]:
         entries = self._of(ids)
@@ -240,13 +264,15 @@ def check(engine: Engine, journal: Journal, *, settle: bool = True, every_way: b
     lost = [e.memory_id for e in journal.entries.values() if e.there and e.memory_id not in found]
     assert not lost, f"{len(lost)} acknowledged record(s) are lost: {lost[:5]}"
     for attempt in journal.attempts:
-        there = {entry.memory_id in found for entry in attempt.entries if not entry.hidden}
+        there = {entry.memory_id in found for entry in attempt.entries if not (entry.hidden or entry.again)}
         assert len(there) <= 1, f"half a batch: {[(e.memory_id, e.memory_id in found) for e in attempt.entries]}"
     if every_way:
         _check_by_id(engine, journal, found)
     if settle:
         for entry in journal.entries.values():
             entry.there = entry.memory_id in found
+            if entry.there and entry.doomed:
+                entry.there = None
 
 
 def _read_agent(engine: Engine, agent: str, *, every_way: bool) -> dict[str, bytes]:

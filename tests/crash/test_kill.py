@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support import QUIET
+from tally import KILLS, tally
 
 from memstore import MemStore
 
@@ -45,6 +46,7 @@ class Zygote:
         self._rest = b""
         self.acked: dict[str, list[str]] = defaultdict(list)
         self.told: dict[str, set[str]] = defaultdict(set)
+        self.kills = 0
 
     def _ask(self, command: str) -> int:
         assert self._process.stdin is not None
@@ -59,6 +61,7 @@ class Zygote:
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
         assert self._ask(f"wait {pid}") == -signal.SIGKILL, "it had died of something else; see its traceback above"
+        self.kills += 1
 
     def listen(self, seconds: float) -> bool:
         """Take in what was acknowledged, waiting at most so long for something; whether there was any."""
@@ -139,7 +142,7 @@ def test_every_acknowledged_record_is_there_once_after_kill_9(zygote: Zygote, tm
     seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
     chance = random.Random(seed)
     root = ""
-    total = 0
+    kills = 0
     for number in range(ROUNDS):
         told = f"round {number} of KILL_SEED={seed}"
         if number % ROUNDS_PER_STORE == 0:
@@ -154,5 +157,6 @@ def test_every_acknowledged_record_is_there_once_after_kill_9(zygote: Zygote, tm
             with MemStore(root, settings=QUIET) as store:
                 assert store.drain().pending == [], told
                 check(store, zygote.acked, f"{told}, drained")
-        total += 1
-    assert total == ROUNDS
+        tally(KILLS, zygote.kills - kills)
+        kills = zygote.kills
+    assert kills >= 3 * ROUNDS

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from lifecycle_support import agent_files, assert_no_orphans, failures, real
 from lifecycle_zygote import SETTINGS
+from tally import KILLS, tally
 from test_kill import START_WAIT_S, Zygote
 
 from memstore import MemStore
@@ -85,6 +86,7 @@ def test_nothing_is_lost_doubled_or_back_after_kill_9_of_who_moves_it(zygote: Zy
     seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
     chance = random.Random(seed)
     root = ""
+    kills = 0
     tiers_seen: set[str] = set()
     for number in range(ROUNDS):
         told = f"round {number} of KILL_SEED={seed}"
@@ -107,4 +109,6 @@ def test_nothing_is_lost_doubled_or_back_after_kill_9_of_who_moves_it(zygote: Zy
                 check(store, zygote, f"{told}, maintained")
                 assert real(store.plan(later)) == [], told
                 assert_no_orphans(store, told=told)
+        tally(KILLS, zygote.kills - kills)
+        kills = zygote.kills
     assert {"warm", "cold"} <= tiers_seen

@@ -341,8 +341,8 @@ def test_a_day_file_whose_name_did_not_reach_the_disk_is_read_from_the_lanes() -
 
 
 def test_a_day_file_without_a_durable_name_is_no_damage_behind_a_second_merge_that_was_cut_off() -> None:
-    """Two power cuts: the first kept a merge's MANIFEST line and not the name of its day file; the second came while the
-    next merge repeated it, and kept the new length of the MANIFEST, but nothing of the new line.
+    """Two power cuts: the first kept a merge's MANIFEST line and not the name of its day file; the second came while
+    the next merge repeated it, and kept the new length of the MANIFEST, but nothing of the new line.
     """
     machine = Machine(0)
     engine = machine.engine()
