@@ -285,6 +285,7 @@ class MemStore(Caretaking, Finding):
         if self._scheduler is not None:
             self._scheduler.close()
         self._finder.close()
+        self._lifecycle.let_go()
         self._engine.close()
 
     def _start_scheduler(self, analytics: Callable[[MemStore], object] | None) -> LifecycleScheduler:

@@ -320,9 +320,19 @@ def test_seconds_given_as_an_integer_time_are_not_taken_for_microseconds(store):
 
 
 def test_a_closed_store_holds_no_file_of_its_volume(store, tmp_path):
-    store.append(agent_id="a", content=1)
-    store.drain()
-    assert store.agent("a").count() == 1
+    (memory_id,) = store.append_many([{"agent_id": "a", "content": 1, "timestamp_utc": "2025-01-15T00:00:00Z"}])
+    store.maintain()
+    day_files = [path for path in held_open(tmp_path) if "deleted" in path]
+    assert day_files == [], "their space is not free"
+    store.forget([memory_id])
     store.close()
-    opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
-    assert [path for path in opened if path.startswith(os.path.realpath(tmp_path))] == []
+    assert held_open(tmp_path) == []
+
+
+def held_open(tmp_path):
+    opened = [
+        os.readlink(f"/proc/self/fd/{name}")
+        for name in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{name}")
+    ]
+    return [path for path in opened if path.startswith(os.path.realpath(tmp_path))]

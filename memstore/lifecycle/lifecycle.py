@@ -38,7 +38,7 @@ class Lifecycle:
 
     def __init__(self, engine: Engine, *, drop_derived: Callable[[str | None], list[str]] | None = None) -> None:
         # A cache and handles of its own: a move goes through gigabytes once, and must not push out what agents read.
-        reader = PieceReader(
+        self._reader = reader = PieceReader(
             engine.storage,
             catalog=engine.catalog,
             handles=ReadHandles(engine.storage, files_max=_OPEN_FILES_MAX),
@@ -57,7 +57,12 @@ class Lifecycle:
             survey=Survey(engine),
             holds=self.holds,
             resume_erasures=self.eraser.resume,
+            let_go=self.let_go,
         )
+
+    def let_go(self) -> None:
+        """Close what was read: while a file that was removed is open, its space is not free."""
+        self._reader.drop_under("")
 
 
 def _nothing_derived(_agent: str | None) -> list[str]:

@@ -107,12 +107,14 @@ class Manager:
         survey: Survey,
         holds: HoldsFile,
         resume_erasures: Callable[[], object],
+        let_go: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._worker = worker
         self._survey = survey
         self._holds = holds
         self._resume_erasures = resume_erasures
+        self._let_go = let_go
         self._rules = Rules(engine.settings)
         self._watch = ClockWatch(engine.storage, engine.paths, clock=engine.clock)
 
@@ -184,6 +186,7 @@ class Manager:
                     break
             return run.report
         finally:
+            self._let_go()
             lock.close()
 
     def _sweep(self) -> None:
