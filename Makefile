@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo other-readers test lint format bench soak clean
+.PHONY: help setup demo other-readers power-tools test lint format bench soak crash damage power-cut clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,16 @@ other-readers:
 	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -qq zstd jq >/dev/null 2>&1; } || \
 	echo "zstdcat or jq is missing and cannot be installed: the tests that need them are skipped"
 
-test: $(STAMP) other-readers  ## every test
+# What the tests of real processes and real power cuts need; they skip, with the reason, where it cannot be had.
+POWER_TOOLS := strace nbdkit nbdfuse eatmydata mkfs.ext4
+power-tools:
+	@for tool in $(POWER_TOOLS); do command -v $$tool >/dev/null || missing=1; done; test -z "$$missing" || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq >/dev/null 2>&1; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	strace nbdkit nbdkit-plugin-python libnbd-bin fuse3 eatmydata e2fsprogs >/dev/null 2>&1; } || \
+	echo "$(POWER_TOOLS): one is missing and cannot be installed: the tests that need it are skipped"
+
+test: $(STAMP) other-readers power-tools  ## every test
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy strict, and the floors
@@ -47,8 +56,19 @@ bench: $(STAMP)  ## measure against a floor and the peers
 	$(BIN)/python -m pytest benchmarks
 
 soak: $(STAMP)  ## the crash tests for long: KILL_ROUNDS=5000 POWER_CUT_ROUNDS=50 YEAR_ROUNDS=20 make soak
-	KILL_ROUNDS=$${KILL_ROUNDS:-2000} POWER_CUT_ROUNDS=$${POWER_CUT_ROUNDS:-20} YEAR_ROUNDS=$${YEAR_ROUNDS:-10} \
+	KILL_ROUNDS=$${KILL_ROUNDS:-2000} LIFECYCLE_KILL_ROUNDS=$${LIFECYCLE_KILL_ROUNDS:-300} \
+	POWER_CUT_ROUNDS=$${POWER_CUT_ROUNDS:-20} YEAR_ROUNDS=$${YEAR_ROUNDS:-10} \
 	$(BIN)/python -m pytest tests/crash tests/property tests/lifecycle/test_simulated_year.py -p no:randomly
+
+crash: $(STAMP)  ## the state machine under crashes until so many states were looked at: make crash N=100000
+	PYTHONHASHSEED=0 CRASH_STATES=$$(( ($${N:-10000} + 1) / 2 )) $(BIN)/python -m pytest tests/crash/test_state_machine.py \
+	-n $(PYTEST_WORKERS) -x
+
+damage: $(STAMP)  ## damage files one at a time, so many times: make damage N=20000
+	DAMAGES=$${N:-2000} $(BIN)/python -m pytest tests/crash/test_damage_sweep.py -n $(PYTEST_WORKERS)
+
+power-cut: $(STAMP) power-tools  ## cut the power of an ext4 so many times, and look: make power-cut N=500 (root, FUSE, loop devices)
+	POWER_CUTS=$${N:-100} $(BIN)/python -m pytest tests/power -rs
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache build dist
