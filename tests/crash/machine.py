@@ -18,6 +18,7 @@ from support import QUIET, T0_US, make_engine, put, put_many
 
 from memstore.clock import ManualClock
 from memstore.engine.engine import Engine
+from memstore.fs.storage import Storage
 from memstore.testing.crashing import CrashingStorage, PowerCut
 
 ROOT = "/store"
@@ -36,6 +37,7 @@ class Machine:
         storage: its disk as it is now; a new one after each crash.
         journal: what was asked of the store.
         clock: stands still but for a second at each start.
+        wrap: what stands between its engines and its disk, if anything does.
         chance: of the case's seed.
 
     Args:
@@ -64,6 +66,7 @@ class Machine:
         self.storage = storage or CrashingStorage(mounts=[SECOND_VOLUME])
         self.storage.power.on_cut = self._power_cut
         self.storage.power.ignores_sync = ignores_sync
+        self.wrap: Callable[[CrashingStorage], Storage] | None = None
         self._engines: list[Engine] = []
 
     def engine(self, *, background: bool = False) -> Engine:
@@ -72,7 +75,8 @@ class Machine:
         Args:
             background: its maintenance thread works; left out, what happens hangs on the scenario alone.
         """
-        engine = make_engine(ROOT, self.storage, settings=self.settings, clock=self.clock)
+        storage = self.storage if self.wrap is None else self.wrap(self.storage)
+        engine = make_engine(ROOT, storage, settings=self.settings, clock=self.clock)
         if not background:
             engine.maintenance._run = lambda _: None
         self._engines.append(engine)

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -360,7 +361,8 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.add_note(what)
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+        error.add_note(f"{what}; to replay: POWER_CUT_ROUNDS={ROUNDS} {sys.executable} -m pytest '{test}'")
         raise
 
 

@@ -31,9 +31,10 @@ from machine import SECOND_VOLUME, Machine
 from oracle import check, traces
 from support import TINY, put_many
 from tally import CRASH_STATES, tally
+from test_power_cut import lanes_data, merged_data
 
 from memstore.engine.engine import Engine
-from memstore.errors import HeldError, LockedError, MemstoreError, NotFoundError, StorageFullError
+from memstore.errors import HeldError, LockedError, MemstoreError, NotFoundError, StorageError, StorageFullError
 from memstore.ids import parse_id
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.receipt import Receipt
@@ -92,12 +93,15 @@ class CrashMachine(RuleBasedStateMachine):
     """Several processes of one machine; see the module."""
 
     settings_of_stores: ClassVar[dict[str, Any]] = KINDS["lively"]
+    forgets: ClassVar[tuple[Callable[[str, str], bool], ...]] = ()
+    """Syncs that do nothing in the first life of the machine, as a control."""
     states: ClassVar[int] = 0
     """Crash states so far, of all stories."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine = Machine(0, settings=self.settings_of_stores)
+        forgets = self.forgets[0] if self.forgets else None
+        self.machine = Machine(0, settings=self.settings_of_stores, ignores_sync=forgets)
         self.processes = [self.machine.engine()]
         self.days = 0.0
         self.shards = 2
@@ -336,7 +340,8 @@ class CrashMachine(RuleBasedStateMachine):
             compare(found)
             states = 1 + (work_on(found) if disk % DEPTH == 0 else 0)
             type(self).states += states
-            tally(CRASH_STATES, states)
+            if not self.forgets:
+                tally(CRASH_STATES, states)
         self.machine.come_back(self.cuts * 1000)
         check(self.machine.engine(), self.machine.journal)
         self.processes = [self.machine.engine()]
@@ -479,3 +484,10 @@ def test_what_was_acknowledged_is_there_after_any_power_cut_and_nothing_else_is(
         states += machine.states
         if SEED:
             return
+
+
+@pytest.mark.parametrize("forgotten", [lanes_data, merged_data], ids=lambda value: value.__name__)
+def test_a_store_that_forgets_one_kind_of_sync_is_caught(forgotten: Callable[[str, str], bool]) -> None:
+    machine = type("CrashMachine", (CrashMachine,), {"forgets": (forgotten,)})
+    with pytest.raises((AssertionError, StorageError)):
+        run_state_machine_as_test(seed(1)(machine), settings=settings(STORIES, phases=[Phase.generate]))
