@@ -91,8 +91,8 @@ def copy_range(
     return running.text(), damage
 
 
-def copy_listed(storage: Storage, root: str, entry: BackedUpFile, target: str) -> None:
-    """Copy a file out of a point, proved by the point's list; not synced.
+def copy_listed(storage: Storage, root: str, entry: BackedUpFile, target: str, *, link: bool = False) -> None:
+    """Copy a file out of a point, or link it, proved by the point's list; not synced.
 
     Raises:
         CorruptionError: it is not what was backed up, or is missing; what was copied is removed.
@@ -104,13 +104,35 @@ def copy_listed(storage: Storage, root: str, entry: BackedUpFile, target: str) -
         raise CorruptionError(path, offset_bytes=0, length_bytes=0, reason="it is missing from the backup") from None
     try:
         size = file.size_bytes()
-        found = copy_range(storage, file, target, size)[0] if size == entry.size else ""
+        if size != entry.size:
+            found = ""
+        elif link and _try_link(storage, path, target):
+            found = _checksum_of(file)
+        else:
+            found = copy_range(storage, file, target, size)[0]
     finally:
         file.close()
     if found != entry.xxh3:
         try_unlink(storage, target)
         reason = "its checksum is not the one in the list" if found else f"it has {size} bytes, not {entry.size}"
         raise CorruptionError(path, offset_bytes=0, length_bytes=size, reason=reason)
+
+
+def _try_link(storage: Storage, source: str, target: str) -> bool:
+    make_plain_directories(storage, os.path.dirname(target))
+    try:
+        storage.link(source, target)
+    except StorageError:
+        return False
+    return True
+
+
+def _checksum_of(file: StorageFile) -> str:
+    running, position = RunningChecksum(), 0
+    while data := file.read(position, _COPY_BYTES):
+        running.update(data)
+        position += len(data)
+    return running.text()
 
 
 def entry_of(path: str, data: bytes) -> BackedUpFile:

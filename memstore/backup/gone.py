@@ -23,12 +23,14 @@ class Gone:
 
     Attributes:
         erasures: of agents (without ``ids``) and of single records, by hash.
+        interrupted: erasures that the point knows of, and that were not carried out when it was taken.
         hidden: by hash of the agent: hashes of ids that were forgotten.
         spans: by hash of the agent: record times between which those are, microseconds.
         undeletes: how many acts brought records back that nobody can name.
     """
 
     erasures: list[Erasure] = field(default_factory=list)
+    interrupted: list[Erasure] = field(default_factory=list)
     hidden: dict[str, set[str]] = field(default_factory=dict)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     undeletes: int = 0
@@ -36,7 +38,7 @@ class Gone:
     def erased_from(self, agent: str) -> list[Erasure]:
         """Erasures that concern an agent, by id."""
         hashed = text_hash(agent)
-        return [each for each in self.erasures if each.agent == hashed]
+        return [each for each in (*self.erasures, *self.interrupted) if each.agent == hashed]
 
 
 def read_gone(known: bytes, later: Iterable[bytes], *, at_us: int) -> Gone:
@@ -47,16 +49,14 @@ def read_gone(known: bytes, later: Iterable[bytes], *, at_us: int) -> Gone:
         later: FORGOTTEN of later points, and of the store.
         at_us: forgetting and undeleting count up to this time; erasing counts whenever it was.
     """
-    seen = set(known.split(b"\n"))
-    lines: list[ForgottenLine] = []
-    for data in later:
-        for line in data.split(b"\n"):
-            if line not in seen:
-                seen.add(line)
-                decoded = decode_forgotten(line)
-                if decoded is not None:
-                    lines.append(decoded)
-    gone = Gone(erasures=[line.erasure for line in lines if line.erasure is not None])
+    seen: set[bytes] = set()
+    before = _unseen(known, seen)
+    lines = [line for data in later for line in _unseen(data, seen)]
+    ended = {line.erased.id for line in before if line.erased is not None}
+    gone = Gone(
+        erasures=[line.erasure for line in lines if line.erasure is not None],
+        interrupted=[e for line in before if (e := line.erasure) is not None and e.id not in ended],
+    )
     # A `changing` line says what may be hidden; the `forgotten` line of the same moment, that it was.
     done = {(each.agent, each.at) for line in lines if (each := line.forgotten) is not None and each.act == "forget"}
     for entry in lines:
@@ -69,6 +69,18 @@ def read_gone(known: bytes, later: Iterable[bytes], *, at_us: int) -> Gone:
         elif act is not None and act.act == "undelete":
             gone.undeletes += act.at <= at_us
     return gone
+
+
+def _unseen(data: bytes, seen: set[bytes]) -> list[ForgottenLine]:
+    """Lines that verify and were not seen before."""
+    found: list[ForgottenLine] = []
+    for line in data.split(b"\n"):
+        if line not in seen:
+            seen.add(line)
+            decoded = decode_forgotten(line)
+            if decoded is not None:
+                found.append(decoded)
+    return found
 
 
 def forgotten_of(storage: Storage, root: str) -> bytes:

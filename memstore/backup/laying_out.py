@@ -24,6 +24,7 @@ def lay_out(
     target: str,
     *,
     agents: Collection[str] | None = None,
+    link: bool = False,
     on_damage: Callable[[CorruptionError], None],
     progress: Progress,
 ) -> None:
@@ -35,6 +36,7 @@ def lay_out(
         listed: its list.
         target: a directory that is there and empty.
         agents: take the files of these only; None: of all. Small files and lanes are taken anyway.
+        link: where the file system can, let the target share the point's files, for a look that changes nothing.
         on_damage: told of each file that is not what was backed up, and left out; raises, or returns to go on.
         progress: see `Progress`.
     """
@@ -50,7 +52,7 @@ def lay_out(
     done = 0
     for entry in wanted:
         try:
-            copy_listed(storage, point, entry, os.path.join(target, entry.path))
+            copy_listed(storage, point, entry, os.path.join(target, entry.path), link=link)
         except CorruptionError as error:
             on_damage(error)
         done += entry.size

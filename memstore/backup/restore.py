@@ -182,7 +182,7 @@ class Builder:
         report.files, report.bytes = moment.listed.end.files, moment.listed.end.bytes
         gone = self._gone()
         report.undeletes_left_out = gone.undeletes
-        if gone.erasures:
+        if gone.erasures or gone.interrupted:
             self._erase(gone)
         replay = LaneReplay(
             self._storage,

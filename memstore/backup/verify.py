@@ -171,7 +171,16 @@ class _Verification:
     def run(self, clock: Clock, against: Engine | None, progress: Progress) -> VerifyReport:
         """Restore, check, count, compare."""
         report, listed = self._report, self._listed
-        lay_out(self._repository, self._name, listed, self._target, on_damage=report.damage.append, progress=progress)
+        # Linked where it can be: nothing writes to what is verified, and copying would cost as much as a read.
+        lay_out(
+            self._repository,
+            self._name,
+            listed,
+            self._target,
+            link=True,
+            on_damage=report.damage.append,
+            progress=progress,
+        )
         report.files, report.bytes = len(listed.all_files()), sum(f.size for f in listed.all_files())
         known_damaged = {os.path.basename(path) for path in listed.head.damaged}
         checked = check_store(self._storage, StorePaths(self._target), clock=clock, full=True)

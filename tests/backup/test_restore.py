@@ -16,6 +16,7 @@ from memstore import CorruptionError, LockedError, MemStore, NotFoundError, Stor
 from memstore.backup.create import create_backup
 from memstore.backup.restore import WRITER_JUMP, restore_store
 from memstore.clock import ManualClock, WallClock
+from memstore.format.forgotten import Erasure, text_hash
 from memstore.format.names import StorePaths
 from memstore.format.store_file import decode_store_file
 from memstore.fs.local import LocalStorage
@@ -464,3 +465,20 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(rich_open, dest, tmp_
     assert sorted(os.listdir(tmp_path)) == ["backups", "restored", "store"]
     assert in_one_piece(lines_at(target))
     assert not lane_files(target, ".merged")
+
+
+def test_an_erasure_that_was_interrupted_when_the_backup_was_taken_is_carried_out(tmp_path, dest):
+    clock = ManualClock(at(0))
+    with MemStore(tmp_path / "store", settings=QUIET, clock=clock) as store:
+        ids = store.append_many({"agent_id": "a", "content": n} for n in range(3))
+        store.append(agent_id="b", content="whole agent")
+        clock.advance(10)
+        forgotten = store._engine.forgotten
+        forgotten.note(Erasure(id="1", at=clock.now_us(), agent=text_hash("a"), ids=[text_hash(ids[1])]))
+        forgotten.note(Erasure(id="2", at=clock.now_us(), agent=text_hash("b")))
+        store.backup(dest)
+    report = restore(dest, tmp_path / "restored", clock=clock)
+    assert report.erased == 2
+    assert {agent: set(lines) for agent, lines in lines_at(str(tmp_path / "restored")).items()} == {
+        "a": {ids[0], ids[2]}
+    }
