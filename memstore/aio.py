@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar, Unpack
 from memstore.agent import AgentMemory, AppendFields, Filters
 from memstore.aio_caretaking import AsyncCaretaking
 from memstore.aio_finding import FOLLOW_EVERY_S, AsyncFinding, followed
+from memstore.aio_replicating import AsyncReplicating
 from memstore.clock import Clock
 from memstore.engine.appender import ImportOutcome, record_list
 from memstore.engine.batch import LoopTicket
@@ -38,7 +39,7 @@ _INLINE_RECORDS_MAX = 64
 """A longer batch is encoded in a thread, so that the loop is not held for more than a millisecond or so."""
 
 
-class AsyncMemStore(AsyncCaretaking, AsyncFinding):
+class AsyncMemStore(AsyncCaretaking, AsyncFinding, AsyncReplicating):
     """`MemStore` with awaitable methods, for one event loop at a time. See `MemStore` for arguments and errors."""
 
     def __init__(

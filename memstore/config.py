@@ -30,6 +30,10 @@ Days = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 ZstdLevel = Annotated[int, msgspec.Meta(ge=1, le=22)]
 
 
+REPLICATION_FACTOR_MAX = 2
+"""Copies that a store can have; the platform's file may ask for more."""
+
+
 class ShardingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How agents are spread over shards."""
 
@@ -44,7 +48,10 @@ class ShardingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     auto_scale: bool = False
     """Whether maintenance adds shards and moves agents by itself. False: it only says which command would."""
     replication_factor: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
-    """Copies of each record. 1: the store's own."""
+    """Copies of each record, 1 or 2. 1: the store's own; 2 needs ``replica_volume``."""
+    replica_volume: str = ""
+    """Absolute directory on another volume where a new store gets its second copy; an existing one by ``memstore
+    replica add``. Empty: none."""
 
 
 def _machine_types() -> list[MemoryType]:
@@ -163,6 +170,9 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Absolute directories over which the shards are spread; empty: all of them in the store's root."""
     allow_network_file_system: bool = False
     """Whether a root on NFS, SMB and the like is opened. False: their locks and syncs do not keep the promises."""
+    force_alone: bool = False
+    """Whether one of two copies is opened for writing though the other may know more. False: read-only, for what is
+    written to both cannot be brought together again."""
     record_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=GIB)] = 16 * MIB
     """Bytes of the longest record's line. 16 MiB is 80 times the longest seen, and still bounds what one record takes
     in memory."""
@@ -246,6 +256,9 @@ class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Seconds between looks for what is to be indexed for search. 5: what waits is scanned by every search."""
     backup_s: Duration = 21_600
     """Seconds between backups, where ``backup.destination`` is set. 6 hours: what a day's work may not cost."""
+    replica_s: Duration = 10
+    """Seconds between looks at the second copy: what is new is copied, one that was away joins again. 10: a look costs
+    little, and lanes of the copy do not pile up."""
     analytics_s: Duration = 86_400
     """Seconds between runs of the analytics hook. A day: it sums up days."""
 
@@ -349,7 +362,8 @@ SWITCHES = (
 )
 
 _NOT_THERE_YET = {
-    "storage.sharding.replication_factor": "replication is not there yet: the store keeps one copy",
+    "storage.sharding.replication_factor": "a second copy needs a volume: set storage.sharding.replica_volume, or give "
+    "an existing store one by `memstore replica add DIR`",
     "performance.async_processing": "there is nothing to switch yet: AsyncMemStore is the awaitable form",
     "monitoring": "monitoring is not there yet: `memstore stats` shows the counters",
     "database": "memstore keeps plain files and connects to no database",

@@ -28,7 +28,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from memstore.config import ORDERED_KEYS, SWITCHES, Settings, flatten, key_types, missing_feature, sections, unflatten
+from memstore.config import (
+    ORDERED_KEYS,
+    REPLICATION_FACTOR_MAX,
+    SWITCHES,
+    Settings,
+    flatten,
+    key_types,
+    missing_feature,
+    sections,
+    unflatten,
+)
 from memstore.config_files import read_settings_file
 from memstore.config_rules import RULES_KEY, check_rules
 from memstore.errors import ConfigError
@@ -236,9 +246,12 @@ def _check(key: str, value: Any, origin: str, *, strict: bool = True) -> Any:
         for volume in converted:
             if not os.path.isabs(volume) or "\0" in volume or converted.count(volume) > 1:
                 raise ConfigError(f"{origin}: {key} must be absolute paths of different directories, not {volume!r}")
-    if key == "storage.lifecycle.archive_volume" and converted and (not os.path.isabs(converted) or "\0" in converted):
+    if key in _DIRECTORY_KEYS and converted and (not os.path.isabs(converted) or "\0" in converted):
         raise ConfigError(f"{origin}: {key} must be the absolute path of a directory, or empty, not {converted!r}")
     return converted
+
+
+_DIRECTORY_KEYS = frozenset({"storage.lifecycle.archive_volume", "storage.sharding.replica_volume"})
 
 
 def _allowed(kind: Any) -> str:
@@ -299,7 +312,10 @@ def _check_order(values: Mapping[str, _Given]) -> None:
 
 
 def _notices(merged: Mapping[str, _Given]) -> Iterator[str]:
+    copies = "storage.sharding.replication_factor"
     for key, item in merged.items():
+        if key == copies and item.value == REPLICATION_FACTOR_MAX and merged["storage.sharding.replica_volume"].value:
+            continue
         reason = missing_feature(key, item.value) if item.meant else None
         if reason:
             yield f"{key} ({item.origin}) has no effect: {reason}"

@@ -24,6 +24,7 @@ from memstore.engine.maintenance import DrainReport
 from memstore.errors import ConfigError, UsageError
 from memstore.finder import Finder, drop_index
 from memstore.finding import Finding
+from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ids import check_agent_id
 from memstore.lifecycle.jobs import LifecycleJobs, Scrub
@@ -33,6 +34,9 @@ from memstore.lifecycle.scheduler import LifecycleScheduler
 from memstore.ops.scrub import Scrub as StoreScrub
 from memstore.ops.scrub import scrub_stats
 from memstore.record import MemoryRecord, decode_record
+from memstore.replica.replicator import Replicator
+from memstore.replica.setup import force_alone
+from memstore.replicating import Replicating
 from memstore.writing import StartedAppend, append_batch, append_one, check_import, record_fields, start_append
 
 _log = logging.getLogger(__name__)
@@ -63,13 +67,13 @@ def open_engine(
     path = os.fspath(root)
     if not isinstance(path, str) or not path:
         raise UsageError(f"the root of a store is the path of a directory as text, not {root!r}")
-    path = os.path.abspath(path)
-    return Engine(
-        LocalStorage(), path, settings=effective, clock=clock or WallClock(), read_only=read_only, create=create
-    )
+    path, storage, clock = os.path.abspath(path), LocalStorage(), clock or WallClock()
+    if effective.storage.force_alone and not read_only and storage.identify(StorePaths(path).store_file) is not None:
+        force_alone(storage, path, clock=clock)
+    return Engine(storage, path, settings=effective, clock=clock, read_only=read_only, create=create)
 
 
-class MemStore(Caretaking, Finding):
+class MemStore(Caretaking, Finding, Replicating):
     """A store of agent memories in a directory. Thread-safe; any number of processes may have it open.
 
     Args:
@@ -112,8 +116,15 @@ class MemStore(Caretaking, Finding):
             root, settings=settings, durability=durability, read_only=read_only, create=create, clock=clock
         )
         self._finder = Finder(self._engine)
-        self._lifecycle = Lifecycle(self._engine, drop_derived=functools.partial(drop_index, self._engine))
-        self._engine.maintenance.on_merged = self._finder.catch_up
+        self._replicator = Replicator(self._engine)
+        self._lifecycle = Lifecycle(
+            self._engine,
+            drop_derived=functools.partial(drop_index, self._engine),
+            settle_copy=self._replicator.settle,
+        )
+        self._engine.maintenance.on_merged = self._follow_merge
+        self._give_copy()
+        self._replicator.rejoin()
         self._scheduler = self._start_scheduler(analytics) if maintain else None
 
     def __enter__(self) -> Self:
@@ -210,7 +221,7 @@ class MemStore(Caretaking, Finding):
         Returns:
             ``root, id, agents, records, bytes_on_disk``, ``ballast_bytes`` (a part of them that is given up when the
             disk is full), ``shards, epoch, lanes, caches, counters, damage, scrub`` (how far the slow check is and what
-            the last one found), ``durability, read_only``.
+            the last one found), ``replica`` (the second copy; see `replica_status`), ``durability, read_only``.
         """
         self._engine.check_open()
         inventory = self._engine.inventory
@@ -230,6 +241,7 @@ class MemStore(Caretaking, Finding):
             "counters": self._engine.metrics.snapshot(),
             "damage": inventory.damage(),
             "scrub": scrub_stats(self._engine.storage, self._engine.paths),
+            "replica": self.replica_status(),
             "durability": self.settings.storage.durability,
             "read_only": self._engine.read_only,
         }
@@ -285,8 +297,27 @@ class MemStore(Caretaking, Finding):
         if self._scheduler is not None:
             self._scheduler.close()
         self._finder.close()
+        self._replicator.close()
         self._lifecycle.let_go()
         self._engine.close()
+
+    def _follow_merge(self) -> None:
+        self._finder.catch_up()
+        self._replicator.catch_up()
+
+    def _give_copy(self) -> None:
+        """Give a store that was just made the second copy that the settings ask for."""
+        engine, sharding = self._engine, self.settings.storage.sharding
+        if engine.read_only or sharding.replication_factor == 1 or not sharding.replica_volume:
+            return
+        if engine.created:
+            self.add_replica(sharding.replica_volume)
+        elif engine.catalog.state.store.replica is None:
+            _log.warning(
+                "%s has one copy, and the settings ask for two: `memstore replica add %s` gives it the second",
+                self.root,
+                sharding.replica_volume,
+            )
 
     def _start_scheduler(self, analytics: Callable[[MemStore], object] | None) -> LifecycleScheduler:
         engine = self._engine
@@ -312,6 +343,7 @@ def lifecycle_jobs(
         scrub: takes the place of `memstore.ops.scrub`.
     """
     engine, manager = store._engine, store._lifecycle.manager  # noqa: SLF001 - its own module
+    engine.check_writable()
     upkeep: frozenset[Part] = ALL_PARTS - {"retention"}
     return LifecycleJobs(
         engine.settings.scheduling,
@@ -322,6 +354,7 @@ def lifecycle_jobs(
         scrub=StoreScrub(engine).run if scrub is None else scrub,
         backup=BackupJob(engine).run if engine.settings.backup.destination else None,
         index=lambda stop: _discard(store._finder.index(stop=stop.is_set)),  # noqa: SLF001 - its own module
+        replica=lambda stop: _discard(store._replicator.run(stop.is_set)),  # noqa: SLF001 - its own module
     )
 
 

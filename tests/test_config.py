@@ -623,6 +623,14 @@ def test_only_keys_that_somebody_gave_are_reported():
     assert [notice.split(" ")[0] for notice in load(two).notices] == ["storage.sharding.replication_factor"]
 
 
+def test_two_copies_need_a_volume_for_the_second():
+    two = {"storage.sharding.replication_factor": 2, "storage.sharding.replica_volume": "/mnt/second"}
+    assert load(two).notices == ()
+    three = {**two, "storage.sharding.replication_factor": 3}
+    assert len(load(three).notices) == 1
+    assert "must be the absolute path" in refusal({"storage.sharding.replica_volume": "relative"})
+
+
 def test_the_database_part_stands_beside_the_memory_system_only():
     assert "unknown key" in refusal({"memory_system": {"database": {}}})
     assert "unknown key" in refusal({"storage": {"database": {}}})
@@ -654,6 +662,9 @@ def profile_lines(profile):
                 assert not re.match(r"# *[a-z_]+ *=", line), f"a key without a stated default: {line}"
 
 
+PATHS = ("storage.volumes", "storage.lifecycle.archive_volume", "storage.sharding.replica_volume")
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_key_of_a_profile_is_known_and_its_stated_default_is_right(profile):
     lines = list(profile_lines(profile))
@@ -661,7 +672,7 @@ def test_every_key_of_a_profile_is_known_and_its_stated_default_is_right(profile
     for key, value, default, off in lines:
         assert key in DEFAULTS, key
         assert default == DEFAULTS[key], key
-        if off and key not in ("storage.volumes", "storage.lifecycle.archive_volume"):
+        if off and key not in PATHS:
             assert value == default, f"{key}: a line that is switched off shows the default"
         if not off:
             assert value != default, f"{key}: a line that is on departs from the default"
@@ -676,6 +687,7 @@ def test_profile_is_valid_with_every_line_switched_on(profile):
 def test_the_small_profile_shows_every_key_that_has_an_effect():
     shown = {key for key, *_ in profile_lines("small")}
     without_effect = {notice.split(" ")[0] for notice in load(PLATFORM).notices}
+    without_effect.discard("storage.sharding.replication_factor")  # which has one beside a replica_volume
     assert shown == DEFAULTS.keys() - without_effect
 
 

@@ -278,9 +278,13 @@ def store_bytes(store: StoreFile) -> bytes:
 
 
 def _in_one_place(store: StoreFile) -> StoreFile:
-    """The same store with everything below its root: a point is complete in itself."""
+    """The same store with everything below its root: a point is complete in itself, and no half of a pair."""
     return msgspec.structs.replace(
-        store, shards=[ShardEntry(index=entry.index) for entry in store.shards], archive=None
+        store,
+        shards=[ShardEntry(index=entry.index) for entry in store.shards],
+        archive=None,
+        replica=None,
+        copy_of=None,
     )
 
 

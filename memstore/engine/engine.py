@@ -26,10 +26,13 @@ from memstore.engine.inventory import Inventory
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.maintenance import DrainReport, Maintenance
 from memstore.engine.merge import Merger
+from memstore.engine.mirroring import Mirroring
 from memstore.engine.piece_reader import PieceReader
 from memstore.engine.read_notes import ReadNotes
 from memstore.engine.rebalance import Rebalancer
 from memstore.engine.record_reader import RecordReader
+from memstore.engine.second_copy import why_read_only
+from memstore.engine.spare import Spare
 from memstore.engine.stamper import Stamper
 from memstore.engine.view import ViewBuilder
 from memstore.errors import NotFoundError, ReadOnlyError, StorageError, StoreClosedError, UnsupportedError, UsageError
@@ -67,7 +70,12 @@ _BEGUN_STORE = frozenset({"locks", "lanes", "memory", "ballast"})
 
 
 class Engine:
-    """Thread-safe; survives fork (the child opens its own lane)."""
+    """Thread-safe; survives fork (the child opens its own lane).
+
+    Attributes:
+        created: the store was made here.
+        alone: why it is read-only though it was not opened so: it is one of two copies, and the other may know more.
+    """
 
     def __init__(
         self, storage: Storage, root: str, *, settings: Settings, clock: Clock, read_only: bool, create: bool
@@ -78,10 +86,17 @@ class Engine:
         self.clock = clock
         self.read_only = read_only
         self.metrics = Metrics()
+        self.created = False
         self._closed = False
         self._start_lock = threading.Lock()
         self._prepare(create=create and not read_only)
         self.catalog = Catalog(storage, self.paths)
+        self.alone: str | None = None
+        if not read_only:
+            self.alone = why_read_only(storage, self.paths, self.catalog.state)
+            if self.alone is not None:
+                _log.warning("%s", self.alone)
+                self.read_only = read_only = True
         reading = settings.reading
         self.handles = ReadHandles(storage, files_max=reading.open_files_max)
         self.manifests = ManifestCache(
@@ -106,6 +121,9 @@ class Engine:
         self.builder = ViewBuilder(
             storage, catalog=self.catalog, lanes=self.lanes, manifests=self.manifests, pieces=self.pieces
         )
+        self.spare = Spare(storage, self.paths, catalog=self.catalog, clock=clock, metrics=self.metrics)
+        self.pieces.spare, self.builder.spare = self.spare.data, self.spare.builder
+        self.mirroring = Mirroring(storage, self.paths, catalog=self.catalog, clock=clock, metrics=self.metrics)
         self.forgotten = Forgotten(storage, self.paths)
         self.read_notes = ReadNotes(storage, self.paths, clock=clock)
         self.reader = RecordReader(
@@ -178,6 +196,11 @@ class Engine:
     def check_writable(self) -> None:
         """Raises: StoreClosedError, ReadOnlyError."""
         self.check_open()
+        if self.alone is not None:
+            self.alone = why_read_only(self.storage, self.paths, self.catalog.reload())
+            if self.alone is not None:
+                raise ReadOnlyError(self.alone)
+            self.read_only = False  # the other copy is back
         if self.read_only:
             raise ReadOnlyError(f"{self.paths.root}: the store was opened read-only")
 
@@ -206,6 +229,7 @@ class Engine:
         self.reader.clear_caches()
         self.pieces.clear()
         self.handles.clear()
+        self.spare.forget()
         self.forgotten.close()
         self.catalog.close()
         self.lanes.forget()
@@ -228,7 +252,7 @@ class Engine:
 
     def _new_lane(self) -> LaneWriter:
         self.maintenance.make_room()
-        return create_lane(
+        lane = create_lane(
             self.storage,
             self.paths,
             store_id=self.catalog.state.store.id,
@@ -238,6 +262,11 @@ class Engine:
             durable=self.settings.storage.durability == "fsync",
             created_s=self.clock.monotonic_s(),
         )
+        try:
+            return self.mirroring.attach(lane)
+        except BaseException:
+            lane.close()
+            raise
 
     def _known_end(self, path: str) -> int | None:
         committer = self._committer
@@ -269,6 +298,7 @@ class Engine:
                 volumes=[os.path.abspath(v) for v in sharding.volumes],
                 ballast_bytes=sharding.ballast_bytes,
             )
+            self.created = True
         if not self.read_only and not storage.is_writable(root):
             raise StorageError(f"{root} is not writable for this user; fix its permissions or open it read-only")
 
@@ -308,6 +338,7 @@ class Engine:
         self.manifests.clear()
         self.handles.clear()
         self.pieces.clear()
+        self.spare.forget()
         self.read_notes.reset()
         self.reader.clear_caches()
 

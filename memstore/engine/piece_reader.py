@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from memstore.cache.lru import LruCache
@@ -26,6 +26,9 @@ from memstore.fs.verified import read_verified
 from memstore.manifest.index import BlockRef, FrameRef, Manifest, frame_refs
 from memstore.packed.reader import read_frame
 
+SpareData = Callable[[Manifest | None, Piece, Exception], bytes | None]
+"""Gives the verified bytes of a piece from elsewhere, told why they are not here; None where it cannot."""
+
 
 class PieceReader:
     """Thread-safe.
@@ -35,6 +38,9 @@ class PieceReader:
         catalog: says where the archive is.
         handles: open files.
         frames: unpacked frames by path and offset.
+
+    Attributes:
+        spare: where to read what does not verify; None: nowhere.
     """
 
     def __init__(self, storage: Storage, *, catalog: Catalog, handles: ReadHandles, frames: LruCache[bytes]) -> None:
@@ -42,6 +48,7 @@ class PieceReader:
         self._catalog = catalog
         self._handles = handles
         self._frames = frames
+        self.spare: SpareData | None = None
 
     def path_of(self, manifest: Manifest, file: str) -> str:
         """Where a file of an agent lies."""
@@ -89,6 +96,27 @@ class PieceReader:
 
     def data(self, manifest: Manifest | None, piece: Piece) -> bytes:
         """The bytes of a piece as they are stored, unpacked and verified. Raises as `lines`."""
+        try:
+            return self._data(manifest, piece)
+        except StorageError as error:
+            data = None if self.spare is None else self.spare(manifest, piece, error)
+            if data is None:
+                raise
+            return data
+        except FileNotFoundError as error:
+            # A move went by, unless the MANIFEST still says so: then the file is lost.
+            if self.spare is None or manifest is None or not self._still_says(manifest):
+                raise
+            data = self.spare(manifest, piece, error)
+            if data is None:
+                raise
+            return data
+
+    def _still_says(self, manifest: Manifest) -> bool:
+        identity = self._storage.identify(manifest.path)
+        return identity is not None and manifest.stands_at(identity)
+
+    def _data(self, manifest: Manifest | None, piece: Piece) -> bytes:
         if isinstance(piece, SlicePiece):
             return read_verified(
                 piece.file,
@@ -118,8 +146,11 @@ class PieceReader:
     def adjoining(self, manifest: Manifest, blocks: Sequence[BlockRef]) -> bytes:
         """The bytes of blocks that lie one behind the other in a day file, read at once. Raises as `lines`."""
         first, last = blocks[0], blocks[-1]
-        file = self._handles.get(self.path_of(manifest, first.file))
-        data = file.read(first.offset, last.offset + last.length - first.offset)
+        try:
+            file = self._handles.get(self.path_of(manifest, first.file))
+            data = file.read(first.offset, last.offset + last.length - first.offset)
+        except (StorageError, FileNotFoundError):
+            return b"".join(self.data(manifest, each) for each in blocks)
         view = memoryview(data)
         for block in blocks:
             start = block.offset - first.offset

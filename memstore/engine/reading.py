@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from memstore.engine.piece import Piece, SlicePiece
 from memstore.engine.view import ViewBuilder
-from memstore.errors import CorruptionError
+from memstore.errors import CorruptionError, StorageError
 from memstore.format.lines import agent_prefix, id_needle, time_bound
 from memstore.manifest.index import SETTLED, BlockRef, FrameRef
 from memstore.timestamps import US_PER_DAY, YEAR_10000_US, day_start_us, day_text
@@ -52,7 +52,7 @@ def find_line(
     needle = id_needle(memory_id)
     try:
         found = _find_merged(builder, agent, needle, time_us, on_read)
-    except (CorruptionError, FileNotFoundError):
+    except (StorageError, FileNotFoundError):
         found = None  # the longer way below follows moves and says what is damaged
     return found if found is not None else Reading(builder, agent, on_read=on_read).find(needle, time_us)
 
@@ -215,9 +215,29 @@ class Reading:
         return found
 
     def _look(self, distrusted: frozenset[str]) -> None:
-        self._snapshot = self._builder.snapshot(self._agent, distrusted=distrusted)
+        try:
+            self._snapshot = self._builder.snapshot(self._agent, distrusted=distrusted)
+            if self._snapshot.damage:
+                self._turn_to_spare(self._snapshot.damage[0])
+        except (StorageError, FileNotFoundError) as failure:
+            if not self._turn_to_spare(failure):
+                raise
         for error in self._snapshot.damage:
             self._report(error)
+
+    def _turn_to_spare(self, why: Exception) -> bool:
+        """Read the whole agent from the second copy from now on, where that is whole; whether it is."""
+        builder = None if self._builder.spare is None else self._builder.spare(why)
+        if builder is None:
+            return False
+        try:
+            snapshot = builder.snapshot(self._agent)
+        except (StorageError, FileNotFoundError):
+            return False
+        if snapshot.damage:
+            return False
+        self._builder, self._pieces_of, self._snapshot = builder, builder.reader, snapshot
+        return True
 
     def _report(self, error: CorruptionError) -> None:
         place = (error.path, error.offset_bytes)

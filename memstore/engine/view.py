@@ -13,6 +13,7 @@ from __future__ import annotations
 import bisect
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from memstore.engine.catalog import Catalog, check_shard_is_there
@@ -53,7 +54,11 @@ class Snapshot:
 
 
 class ViewBuilder:
-    """Takes snapshots of agents. Thread-safe."""
+    """Takes snapshots of agents. Thread-safe.
+
+    Attributes:
+        spare: gives what reads agents from elsewhere, told why they cannot be read here; None: nothing does.
+    """
 
     def __init__(
         self, storage: Storage, *, catalog: Catalog, lanes: LaneSet, manifests: ManifestCache, pieces: PieceReader
@@ -63,6 +68,7 @@ class ViewBuilder:
         self._lanes = lanes
         self._manifests = manifests
         self._pieces = pieces
+        self.spare: Callable[[Exception], ViewBuilder | None] | None = None
 
     @property
     def reader(self) -> PieceReader:

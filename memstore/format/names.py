@@ -59,6 +59,11 @@ def lane_token(name: str) -> str:
     return match[2]
 
 
+def replica_root(volume: str, store_id: str) -> str:
+    """Root of a store's second copy on another volume."""
+    return os.path.join(volume, f"memstore-{store_id}-replica")
+
+
 def day_file_name(day: str, version: int) -> str:
     """``20250115.1.jsonl``."""
     return f"{day}.{version}.jsonl"
@@ -134,7 +139,7 @@ class StorePaths:
         return os.path.join(self.root, "locks")
 
     def lock(self, name: str) -> str:
-        """``locks/merge``, ``locks/store``, ``locks/import``."""
+        """``locks/merge``, ``locks/store``, ``locks/import``, ``locks/replica``."""
         return os.path.join(self.locks, name)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from memstore.errors import CorruptionError
@@ -28,6 +30,43 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pins: dict[str, int] = {}
 
 
+ReplicaState = Literal["ok", "joining", "behind"]
+
+
+class ReplicaEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The store's second copy, as the store itself sees it.
+
+    Attributes:
+        path: root of the copy (absolute).
+        state: ``ok``: it holds every acknowledged record. ``joining``: lanes are written to it, and what was there
+            before is being copied. ``behind``: nothing is written to it, and it may lack records.
+        since: when it came to that state, microseconds.
+        turn: goes up with every change of the state, so that whoever finishes something knows whether it still counts.
+        why: what made it fall behind, for people.
+    """
+
+    path: str
+    state: ReplicaState
+    since: int
+    turn: int = 1
+    why: str = ""
+
+
+class CopyEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Only in a second copy: it is not the store, and is written by the store's processes alone.
+
+    Attributes:
+        of: root of the store that it is a copy of, when it was last seen there.
+        last_commit: time of the youngest commit among what its files have taken over, microseconds; its lanes may hold
+            younger ones.
+        complete: whether the copying that began it has ever come to an end.
+    """
+
+    of: str
+    last_commit: int = 0
+    complete: bool = False
+
+
 class StoreFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Content of STORE.json.
 
@@ -41,6 +80,8 @@ class StoreFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         placement: where agents belong.
         previous: where they belonged before; there only while agents are being moved.
         archive: where cold files lie (absolute), or None below the root. Set once, before the first cold file.
+        replica: the second copy, where there is one.
+        copy_of: set where this is the second copy itself.
     """
 
     version: int = FORMAT_VERSION
@@ -52,6 +93,8 @@ class StoreFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     placement: Placement
     previous: Placement | None = None
     archive: str | None = None
+    replica: ReplicaEntry | None = None
+    copy_of: CopyEntry | None = None
 
 
 class _StoreLine(msgspec.Struct):

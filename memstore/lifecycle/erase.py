@@ -7,6 +7,7 @@
     note the intent in FORGOTTEN         from here on a crash does not undo the erasure: `Eraser.resume` goes on
     remove directories, rewrite files    under the agent's lock
     note the act in FORGOTTEN            caches of every process are stale
+    bring the second copy to that        where there is one; one that is away is named as pending
     scan                                 without the merge lock: writers go on
     note the end in FORGOTTEN
 
@@ -67,6 +68,7 @@ class Eraser:
         packer: writes files anew.
         holds: what may not be removed.
         drop_derived: see `Lifecycle`.
+        settle_copy: see `Lifecycle`.
         drain_wait_s: how long other processes get to seal their lanes.
     """
 
@@ -78,6 +80,7 @@ class Eraser:
         packer: Packer,
         holds: HoldsFile,
         drop_derived: Callable[[str | None], list[str]],
+        settle_copy: Callable[[], str | None],
         drain_wait_s: float = DRAIN_WAIT_S,
     ) -> None:
         self._engine = engine
@@ -87,7 +90,7 @@ class Eraser:
         self._holds = holds
         self._drop_derived = drop_derived
         self._drain_wait_s = drain_wait_s
-        self._proof = EraseProof(engine)
+        self._proof = EraseProof(engine, settle_copy=settle_copy)
 
     def erase_agent(self, agent: str, progress: Progress | None = None) -> Receipt:
         """Remove everything of an agent.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from memstore.engine.engine import Engine
 from memstore.format.forgotten import Erased
-from memstore.format.names import KEPT_SUFFIX, is_lane_name, lane_token
+from memstore.format.names import KEPT_SUFFIX, StorePaths, is_lane_name, lane_token
 from memstore.fs.atomic import try_unlink
 from memstore.lifecycle.erase_agent import AgentPlaces
 from memstore.lifecycle.erase_backups import backups_before
@@ -49,9 +49,10 @@ class EraseJob:
 class EraseProof:
     """Ends erasures. The caller holds the lifecycle lock and the rebalance lock, so that no file moves meanwhile."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, settle_copy: Callable[[], str | None]) -> None:
         self._engine = engine
         self._storage = engine.storage
+        self._settle_copy = settle_copy
 
     def finish(
         self,
@@ -74,6 +75,15 @@ class EraseProof:
         self._remove_torn_tails(job)
         state = self._engine.catalog.reload()
         places = [self._engine.paths.root, *state.shard_paths.values()]
+        copy = state.store.replica
+        if copy is not None:
+            why = self._settle_copy()
+            if why is not None:
+                job.traces.pending.append(
+                    Pending(copy.path, f"{why}; erased records go from the second copy when it is brought up to date")
+                )
+            if self._storage.identify(copy.path) is not None:
+                places.append(copy.path)
         if self._storage.identify(state.archive) is not None or state.store.archive is not None:
             places.append(state.archive)
         result = scan_places(
@@ -131,13 +141,19 @@ class EraseProof:
 
     def _newer_files(self, job: EraseJob) -> Callable[[str], bool]:
         """What tells files that hold only what was written since the erasure began."""
-        directory, emptied = self._engine.paths.lanes, job.emptied
+        emptied, copy = job.emptied, self._engine.catalog.state.store.replica
+        directories = {self._engine.paths.lanes}
+        if copy is not None:
+            directories.add(StorePaths(copy.path).lanes)
 
         def is_newer(path: str) -> bool:
             parent, name = os.path.split(path)
-            if parent == directory:
+            if parent in directories:
                 return is_lane_name(name) and lane_token(name) not in job.lanes
-            return emptied is not None and emptied.are_within(path)
+            if emptied is None:
+                return False
+            in_copy = copy is not None and path.startswith(copy.path + os.sep) and emptied.name in path.split(os.sep)
+            return in_copy or emptied.are_within(path)
 
         return is_newer
 

@@ -64,6 +64,7 @@ class LifecycleJobs:
         scrub: reads everything to find damage, where it is given. Slowly, so that the others do not wait for it.
         index: brings the search index up to date.
         backup: takes a backup, where the settings say where to.
+        replica: brings the second copy up to date, where there is one.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class LifecycleJobs:
         scrub: Scrub | None = None,
         index: Work | None = None,
         backup: Work | None = None,
+        replica: Work | None = None,
     ) -> None:
         self.counters = Counters()
         self._scheduling = scheduling
@@ -87,6 +89,7 @@ class LifecycleJobs:
         self._scrub = scrub
         self._index = index
         self._backup = backup
+        self._replica = replica
 
     def jobs(self, heartbeat: Work | None = None) -> list[Job]:
         """Those that there is work for; the heartbeat, which must not wait for anything, comes first."""
@@ -95,6 +98,7 @@ class LifecycleJobs:
             ("heartbeat", every.heartbeat_s, heartbeat, False),
             ("merge", every.merge_s, self._run_merge, False),
             ("index", every.index_s, self._index, False),
+            ("replica", every.replica_s, self._replica, False),
             ("tier", every.tier_s, self._work_of(self._tier), True),
             ("retention", every.retention_s, self._work_of(self._retention), True),
             ("analytics", every.analytics_s, self._analytics, True),

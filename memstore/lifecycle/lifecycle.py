@@ -28,6 +28,7 @@ class Lifecycle:
         engine: the store.
         drop_derived: takes what was derived from an agent's records (None: anybody's) out of the store before they are
             erased, and says which files went.
+        settle_copy: brings the second copy to what the store is now, for an erasure; says why it could not, or None.
 
     Attributes:
         manager: plans and maintains.
@@ -36,7 +37,13 @@ class Lifecycle:
         holds: legal holds.
     """
 
-    def __init__(self, engine: Engine, *, drop_derived: Callable[[str | None], list[str]] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        drop_derived: Callable[[str | None], list[str]] | None = None,
+        settle_copy: Callable[[], str | None] | None = None,
+    ) -> None:
         # A cache and handles of its own: a move goes through gigabytes once, and must not push out what agents read.
         self._reader = reader = PieceReader(
             engine.storage,
@@ -49,7 +56,12 @@ class Lifecycle:
         packer = worker_packer(engine, reader)
         self.forgetter = Forgetter(engine, committer=committer, packer=packer, holds=self.holds)
         self.eraser = Eraser(
-            engine, committer=committer, packer=packer, holds=self.holds, drop_derived=drop_derived or _nothing_derived
+            engine,
+            committer=committer,
+            packer=packer,
+            holds=self.holds,
+            drop_derived=drop_derived or _nothing_derived,
+            settle_copy=settle_copy or _no_copy,
         )
         self.manager = Manager(
             engine,
@@ -63,6 +75,10 @@ class Lifecycle:
     def let_go(self) -> None:
         """Close what was read: while a file that was removed is open, its space is not free."""
         self._reader.drop_under("")
+
+
+def _no_copy() -> None:
+    return None
 
 
 def _nothing_derived(_agent: str | None) -> list[str]:

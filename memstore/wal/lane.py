@@ -2,17 +2,26 @@
 
 Write order (DESIGN 5.3): temporary name, lock, header, rename, sync of ``lanes/``; only then the first commit. From
 then on a commit is one write and one sync, and no lock is on the way.
+
+A lane that is mirrored writes each commit to two volumes at the same time and is done when both have it. When the
+mirror fails, whoever attached it notes durably that the copy is behind before the commit counts; the lane goes on
+alone.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from memstore.errors import StorageError
 from memstore.format.lane import encode_header
 from memstore.format.names import StorePaths, lane_name
 from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import Storage, StorageFile
+from memstore.wal.mirror import Mirror
+
+MirrorLost = Callable[[StorageError], None]
+"""Told why a mirror is given up; notes durably that the copy is behind, or raises `StorageError`."""
 
 
 class LaneWriter:
@@ -34,6 +43,24 @@ class LaneWriter:
         self.created_s = created_s
         self.broken = False
         self._durable = durable
+        self._mirror: Mirror | None = None
+        self._on_lost: MirrorLost | None = None
+        self._unnoted: StorageError | None = None
+
+    @property
+    def durable(self) -> bool:
+        """Whether each commit is synced."""
+        return self._durable
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether commits go to a second volume too."""
+        return self._mirror is not None
+
+    def attach(self, mirror: Mirror, on_lost: MirrorLost) -> None:
+        """Write every commit from the first one on to a second volume too."""
+        assert self.slices == 0
+        self._mirror, self._on_lost = mirror, on_lost
 
     def append(self, payload: bytes, slices: int) -> None:
         """Write one commit and, unless durability is ``os``, sync it.
@@ -43,6 +70,10 @@ class LaneWriter:
             StorageError: not written (the lane was cut back), or, with ``broken`` set, unknown.
         """
         assert not self.broken
+        if self._unnoted is not None:
+            self._note_lost(self._unnoted)  # nothing may count here alone before that is noted
+        if self._mirror is not None:
+            self._mirror.begin(payload, self.end)
         try:
             self.file.write(payload, self.end)
         except StorageError:
@@ -55,10 +86,37 @@ class LaneWriter:
                 self.broken = True
                 self._cut()
                 raise
+        if self._mirror is not None:
+            self._settle(self._mirror)
         self.end += len(payload)
         self.slices += slices
 
+    def _settle(self, mirror: Mirror) -> None:
+        """Wait for the mirror; where it failed, the commit counts once that is noted."""
+        error = mirror.finish()
+        if error is None:
+            return
+        self._drop(mirror, error)
+        try:
+            self._note_lost(error)
+        except StorageError:
+            self._cut()
+            raise
+
+    def _drop(self, mirror: Mirror, error: StorageError) -> None:
+        self._mirror, self._unnoted = None, error
+        mirror.close()
+
+    def _note_lost(self, error: StorageError) -> None:
+        assert self._on_lost is not None
+        self._on_lost(error)
+        self._unnoted = None
+
     def _cut(self) -> None:
+        mirror = self._mirror
+        error = None if mirror is None else mirror.cut(self.end)
+        if mirror is not None and error is not None:
+            self._drop(mirror, error)
         try:
             self.file.truncate(self.end)
         except StorageError:
@@ -66,6 +124,9 @@ class LaneWriter:
 
     def close(self) -> None:
         """Release the lock: whoever finds it free may seal the lane."""
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
         self.file.close()
 
 

@@ -1,0 +1,172 @@
+"""Read from the second copy what the store itself cannot give.
+
+Two ways. A block, frame or slice that does not verify or cannot be read is read from the copy and held against the same
+checksum: so it does not matter how far behind the copy is. Where a whole agent cannot be read (its volume is gone, its
+MANIFEST damaged), all of it is read from the copy as a store of its own, lanes first: only from one that holds every
+acknowledged record. Each is counted and logged; nothing is repaired here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+
+from memstore.cache.lru import LruCache
+from memstore.clock import Clock
+from memstore.engine.catalog import Catalog
+from memstore.engine.lane_set import LaneSet
+from memstore.engine.piece import Piece, SlicePiece
+from memstore.engine.piece_reader import PieceReader
+from memstore.engine.second_copy import standing_of
+from memstore.engine.view import ViewBuilder
+from memstore.errors import MemstoreError
+from memstore.format.names import LANE_SUFFIX, StorePaths
+from memstore.fs.handles import ReadHandles
+from memstore.fs.storage import Storage
+from memstore.fs.verified import read_verified
+from memstore.manifest.cache import ManifestCache
+from memstore.manifest.index import Manifest
+from memstore.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+OPEN_FILES_MAX = 32
+FRAME_CACHE_BYTES = 4 * 1024 * 1024
+INDEX_BYTES = 16 * 1024 * 1024
+"""What a copy that is read from may take: reads from it are the exception."""
+_TOLD_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    root: str
+    pieces: PieceReader
+    builder: ViewBuilder
+
+
+class Spare:
+    """Thread-safe. Opens nothing before it is needed.
+
+    Args:
+        storage: where both copies lie.
+        paths: the store's.
+        catalog: the store's; it says where the copy is.
+        clock: for caches.
+        metrics: counts what was read from the copy (``reads_from_replica``).
+    """
+
+    def __init__(
+        self, storage: Storage, paths: StorePaths, *, catalog: Catalog, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._storage = storage
+        self._paths = paths
+        self._catalog = catalog
+        self._clock = clock
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._copy: _Copy | None = None
+        self._told: set[tuple[str, int]] = set()
+
+    def data(self, manifest: Manifest | None, piece: Piece, why: Exception) -> bytes | None:
+        """The verified bytes of a piece that the store cannot give; None where the copy cannot either.
+
+        Args:
+            manifest: the store's.
+            piece: which.
+            why: what befell the store's.
+        """
+        try:
+            copy = self._opened()
+            if copy is None:
+                return None
+            data = self._slice(copy, piece) if isinstance(piece, SlicePiece) else self._stored(copy, manifest, piece)
+        except (MemstoreError, FileNotFoundError):
+            return None
+        if data is not None:
+            self._tell(str(why), (str(why)[:200], piece.offset))
+        return data
+
+    def builder(self, why: Exception) -> ViewBuilder | None:
+        """What reads agents from the copy, if it holds every acknowledged record.
+
+        Args:
+            why: what befell the store.
+        """
+        entry = self._catalog.state.store.replica
+        try:
+            copy = self._opened() if entry is not None and entry.state == "ok" else None
+            if copy is None or not self._knows_what_was_forgotten(copy):
+                return None
+        except (MemstoreError, FileNotFoundError):
+            return None
+        self._tell(str(why), (str(why)[:200], -1))
+        return copy.builder
+
+    def _knows_what_was_forgotten(self, copy: _Copy) -> bool:
+        """Whether the copy hides all that the store hides, as far as the store can still be asked."""
+        ours = self._storage.identify(self._paths.forgotten)
+        theirs = self._storage.identify(StorePaths(copy.root).forgotten)
+        return ours is None or (theirs is not None and theirs.size_bytes == ours.size_bytes)
+
+    def forget(self) -> None:
+        """Close what is open; a new lock too, for a forked child may have inherited a held one."""
+        self._lock = threading.Lock()
+        self._copy = None
+
+    def _slice(self, copy: _Copy, piece: SlicePiece) -> bytes:
+        # Of a lane that waits for repair in the store, the copy has what was mirrored.
+        name = os.path.splitext(os.path.basename(piece.file.path))[0] + LANE_SUFFIX
+        file = self._storage.open_read(os.path.join(StorePaths(copy.root).lanes, name))
+        try:
+            return read_verified(
+                file,
+                offset_bytes=piece.offset,
+                length_bytes=piece.length,
+                xxh3=piece.xxh3,
+                records=piece.records,
+            )
+        finally:
+            file.close()
+
+    def _stored(self, copy: _Copy, manifest: Manifest | None, piece: Piece) -> bytes | None:
+        assert manifest is not None
+        theirs = copy.builder.manifest(manifest.agent)
+        return None if theirs is None else copy.pieces.data(theirs, piece)
+
+    def _opened(self) -> _Copy | None:
+        """The copy; None where there is none, or something else stands there."""
+        store = self._catalog.state.store
+        entry = store.replica
+        if entry is None:
+            return None
+        with self._lock:
+            if self._copy is None or self._copy.root != entry.path:
+                if standing_of(self._storage, entry, store.id, root=self._paths.root) != "copy":
+                    return None
+                self._copy = self._open(entry.path)
+            return self._copy
+
+    def _open(self, root: str) -> _Copy:
+        storage, paths = self._storage, StorePaths(root)
+        catalog = Catalog(storage, paths)
+        handles = ReadHandles(storage, files_max=OPEN_FILES_MAX)
+        frames: LruCache[bytes] = LruCache(self._clock, bytes_max=FRAME_CACHE_BYTES, ttl_s=60)
+        pieces = PieceReader(storage, catalog=catalog, handles=handles, frames=frames)
+        lanes = LaneSet(storage, paths, handles=handles, index_bytes_max=INDEX_BYTES, known_end=_unknown)
+        manifests = ManifestCache(storage, bytes_max=INDEX_BYTES, on_change=pieces.follow)
+        builder = ViewBuilder(storage, catalog=catalog, lanes=lanes, manifests=manifests, pieces=pieces)
+        return _Copy(root, pieces, builder)
+
+    def _tell(self, why: str, place: tuple[str, int]) -> None:
+        self._metrics.add("reads_from_replica")
+        if place not in self._told:
+            if len(self._told) >= _TOLD_MAX:
+                self._told.clear()
+            self._told.add(place)
+            _log.warning("read from the second copy, for the store cannot give it: %s", why)
+
+
+def _unknown(_path: str) -> int | None:
+    """How far a lane of the copy is committed, only its bytes say."""
+    return None
