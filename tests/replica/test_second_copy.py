@@ -649,6 +649,22 @@ def test_an_erasure_names_a_copy_that_is_away_as_pending_and_reaches_it_later(
     assert ids
 
 
+def test_an_agent_that_was_erased_and_came_back_while_the_copy_was_away_takes_its_old_names(
+    merged: tuple[MemStore, str, list[str]], volume: str
+) -> None:
+    store, path, ids = merged
+    gone = put_away(volume)
+    store.erase(agent="a")
+    new = [store.append(agent_id="a", content="somebody else by the same name")]
+    store.drain()
+    os.rename(gone, volume)
+    assert store.sync_replica()["state"] == "ok"
+    with MemStore(path, settings=QUIET) as copy:
+        assert_exactly(copy, {"a": new})
+        assert copy.check(full=True).is_clean
+    assert ids[0].encode() not in b"".join(p.read_bytes() for p in Path(volume).rglob("*") if p.is_file())
+
+
 def test_an_agent_that_is_lost_and_was_not_erased_stays_in_the_copy(
     merged: tuple[MemStore, str, list[str]], root: str
 ) -> None:
