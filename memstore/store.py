@@ -13,7 +13,7 @@ import msgspec
 
 from memstore.agent import AgentMemory, AppendFields
 from memstore.backup.job import BackupJob
-from memstore.caretaking import Caretaking
+from memstore.caretaking import Caretaking, Progress
 from memstore.clock import Clock, WallClock
 from memstore.config import Settings
 from memstore.config_load import load_settings
@@ -31,6 +31,9 @@ from memstore.lifecycle.jobs import LifecycleJobs, Scrub
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.scheduler import LifecycleScheduler
+from memstore.ops.good_copies import DirectoryCopies
+from memstore.ops.repair import RepairReport, repair_store
+from memstore.ops.repair_step import RepairStep
 from memstore.ops.scrub import Scrub as StoreScrub
 from memstore.ops.scrub import scrub_stats
 from memstore.record import MemoryRecord, decode_record
@@ -325,6 +328,61 @@ class MemStore(Caretaking, Finding, Replicating):
         scheduler = LifecycleScheduler(jobs, storage=engine.storage, paths=engine.paths, clock=engine.clock)
         scheduler.start()
         return scheduler
+
+
+def repair(
+    root: str | os.PathLike[str],
+    *,
+    settings: SettingsArgument | None = None,
+    source: str | os.PathLike[str] | None = None,
+    volumes: Iterable[str] = (),
+    plan_only: bool = False,
+    progress: Progress | None = None,
+    on_step: Callable[[RepairStep], None] | None = None,
+    clock: Clock | None = None,
+) -> RepairReport:
+    """Repair a store that may be too damaged to be opened, or say what a repair would do.
+
+    Args:
+        root: the store's directory.
+        settings: as `MemStore` takes them.
+        source: a copy of the store's directory, from which good bytes are taken.
+        volumes: where shards on other volumes lie, if STORE.json is lost.
+        plan_only: change nothing.
+        progress: told how many bytes the checks have read, and of how many.
+        on_step: told of each step before it is done.
+        clock: for tests.
+
+    Raises:
+        NotFoundError: there is no store, or no such copy or volume.
+        LockedError: maintenance or a merge did not end in time; nothing was changed.
+        StorageError: the root cannot be read.
+    """
+    storage, paths = LocalStorage(), StorePaths(os.path.abspath(os.fspath(root)))
+    opened: list[Engine] = []
+
+    def opener() -> Engine:
+        engine = open_engine(
+            paths.root, settings=settings, durability=None, read_only=plan_only, create=False, clock=clock
+        )
+        opened.append(engine)
+        return engine
+
+    try:
+        return repair_store(
+            storage,
+            paths,
+            clock=clock or WallClock(),
+            open_engine=opener,
+            copies=None if source is None else DirectoryCopies(storage, os.fspath(source)),
+            volumes=list(volumes),
+            plan_only=plan_only,
+            progress=progress,
+            on_step=on_step,
+        )
+    finally:
+        for engine in opened:
+            engine.close()
 
 
 def lifecycle_jobs(

@@ -25,7 +25,7 @@ COLUMNS = ("severity", "kind", "path", "offset_bytes", "length_bytes", "records"
 _DESCRIPTION = """\
 Look for damage: without --full at the structure (MANIFESTs, names, sizes, lanes, small files), with it at every byte,
 every record, every count. Nothing is changed or locked; writers and maintenance go on meanwhile. Exits with 7 if
-something is damaged, with 6 if something could not be looked at."""
+something is damaged, with 6 if something could not be looked at. `memstore repair --plan` says what can be done."""
 
 
 def add_parser(commands: Any) -> None:
@@ -68,7 +68,7 @@ def print_report(out: Output, report: CheckReport) -> None:
         f"{report.unread:,} place(s) that could not be looked at; {what}"
     )
     if report.damaged:
-        note("what is intact stays readable")
+        note("what is intact stays readable; `memstore repair --plan` says what can be done")
 
 
 def code_of(report: CheckReport) -> int:

@@ -35,6 +35,7 @@ from memstore.cli import (
     maintain,
     range,  # noqa: A004 - the command's name; the builtin is not used here
     recent,
+    repair,
     replica,
     restore,
     retention,
@@ -52,7 +53,7 @@ from memstore.legible import safe_text
 
 _READ_AND_WRITE = (append, get, recent, range, search, sql, agents, stats, import_, export)
 _LIFE = (tiers, maintain, daemon, retention, hold, forget, undelete, erase)
-_HEALTH = (check, backup, restore, index)
+_HEALTH = (check, repair, backup, restore, index)
 _COMMANDS = (*_READ_AND_WRITE, *_LIFE, *_HEALTH, config, shards, replica, drain, demo, completion)
 _DESCRIPTION = """\
 The memory engine for AI agents: durable, many-process, plain files.

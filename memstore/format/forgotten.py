@@ -3,7 +3,7 @@
 ::
 
     {"changing":{at, agent, since, until, ids}}      records of one agent that are about to be hidden, or shown again
-    {"forgotten":{at, act, agent, records}}          records of one agent that a read no longer finds
+    {"forgotten":{at, act, agent, records, ids}}     records of one agent that a read no longer finds
     {"erasure":{id, at, agent, ids, late}}           an erasure that has been begun, before anything is changed
     {"erased":{id, at, records, pending}}            and where it was carried out
 
@@ -38,13 +38,19 @@ class Changing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ids: list[str] = []
 
 
-class ForgottenRecords(msgspec.Struct, frozen=True, kw_only=True):
-    """Records of one agent that are hidden, or shown again, since ``at``; ``agent`` is a hash."""
+class ForgottenRecords(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Records of one agent that are hidden, or shown again, since ``at``; ``agent`` is a hash.
+
+    Which were forgotten stands in the `Changing` of the same time. ``ids`` are the hashes of those whose tombstones an
+    undelete is about to take back. Should the MANIFEST that has the tombstones be lost, a repair knows by both which
+    records to hide again.
+    """
 
     at: int
     act: Act
     agent: str
     records: int
+    ids: list[str] = []
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -106,11 +106,11 @@ class AgentRemoval:
             for shard in sorted({os.path.dirname(home) for home in homes}):
                 locks.enter_context(locked(self._storage, os.path.join(shard, SHARD_LOCK)))
             for home in homes:
-                self._traces.removed += _files_below(self._storage, home)
+                self._traces.removed += files_below(self._storage, home)
                 move_to_trash(self._storage, home)
                 self._engine.manifests.get(home)  # which forgets it
         self.remove_copies()
-        self._traces.removed += _files_below(self._storage, self._places.archive)
+        self._traces.removed += files_below(self._storage, self._places.archive)
         remove_tree(self._storage, self._places.archive)
 
     def remove_copies(self) -> None:
@@ -133,7 +133,7 @@ class AgentRemoval:
             manifest = os.path.join(home, MANIFEST)
             header = encode_manifest_header(agent=agent, at=at_us, compaction_id=secrets.token_hex(8))
             replace_file(self._storage, manifest, header + encode_state(state))
-            for path in _files_below(self._storage, home):
+            for path in files_below(self._storage, home):
                 if path != manifest:
                     try_unlink(self._storage, path)
                     self._traces.removed.append(path)
@@ -141,7 +141,7 @@ class AgentRemoval:
             remove_tree(self._storage, trash)
             self._storage.sync_directory(home)
         self.remove_copies()
-        self._traces.removed += _files_below(self._storage, self._places.archive)
+        self._traces.removed += files_below(self._storage, self._places.archive)
         remove_tree(self._storage, self._places.archive)
 
 
@@ -197,7 +197,7 @@ def _names(storage: Storage, directory: str) -> list[str]:
         return []
 
 
-def _files_below(storage: Storage, directory: str) -> list[str]:
+def files_below(storage: Storage, directory: str) -> list[str]:
     """Paths of all files below a directory."""
     try:
         entries = storage.list_directory(directory)
@@ -206,7 +206,7 @@ def _files_below(storage: Storage, directory: str) -> list[str]:
     found: list[str] = []
     for entry in sorted(entries, key=lambda e: e.name):
         path = os.path.join(directory, entry.name)
-        found += _files_below(storage, path) if entry.is_directory else [path]
+        found += files_below(storage, path) if entry.is_directory else [path]
     return found
 
 

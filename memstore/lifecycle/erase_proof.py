@@ -15,7 +15,7 @@ from memstore.engine.engine import Engine
 from memstore.format.forgotten import Erased
 from memstore.format.names import KEPT_SUFFIX, StorePaths, is_lane_name, lane_token
 from memstore.fs.atomic import try_unlink
-from memstore.lifecycle.erase_agent import AgentPlaces
+from memstore.lifecycle.erase_agent import AgentPlaces, files_below
 from memstore.lifecycle.erase_backups import backups_before
 from memstore.lifecycle.erase_records import Traces
 from memstore.lifecycle.needles import Needles
@@ -72,7 +72,7 @@ class EraseProof:
             not_found: ids that no record had.
             progress: told how many of all files have been looked at.
         """
-        self._remove_torn_tails(job)
+        self._remove_what_was_put_aside(job)
         state = self._engine.catalog.reload()
         places = [self._engine.paths.root, *state.shard_paths.values()]
         copy = state.store.replica
@@ -121,23 +121,23 @@ class EraseProof:
             backups=backups_before(self._engine, job.at),
         )
 
-    def _remove_torn_tails(self, job: EraseJob) -> None:
-        """Remove torn tails that were kept aside, where they hold an erased line: nobody was told that it is stored."""
-        directory = self._engine.paths.recovery_log
-        try:
-            names = sorted(entry.name for entry in self._storage.list_directory(directory))
-        except FileNotFoundError:
-            return
-        paths = [os.path.join(directory, name) for name in names]
-        gone = [
-            path
-            for path in paths
-            if holds_erased(self._storage, path, needles=job.needles, hashes=job.traces.hashes)
-            and try_unlink(self._storage, path)
-        ]
-        if gone:
-            self._storage.sync_directory(directory)
+    def _remove_what_was_put_aside(self, job: EraseJob) -> None:
+        """Remove torn tails and what repairs have set aside, where they hold an erased line: nobody reads them."""
+        paths = self._engine.paths
+        for directory in (paths.recovery_log, paths.quarantine):
+            gone = [path for path in files_below(self._storage, directory) if self._is_to_go(job, path)]
+            for path in gone:
+                try_unlink(self._storage, path)
+            for parent in sorted({os.path.dirname(path) for path in gone}):
+                self._storage.sync_directory(parent)
             job.traces.removed += gone
+
+    def _is_to_go(self, job: EraseJob, path: str) -> bool:
+        """Whether a file holds an erased line, or is all of an agent that is erased, damaged as it may be."""
+        name = None if job.emptied is None else job.emptied.name
+        if name is not None and name in path.split(os.sep):
+            return True
+        return holds_erased(self._storage, path, needles=job.needles, hashes=job.traces.hashes)
 
     def _newer_files(self, job: EraseJob) -> Callable[[str], bool]:
         """What tells files that hold only what was written since the erasure began."""

@@ -122,6 +122,7 @@ class Forgetter:
                 if trash:
                     self._restore(held, held.manifest, trash, now_us)
                 if hidden:
+                    self._announce(agent, hidden, now_us)
                     self._committer.show(self._committer.refreshed(held), agent, hidden, at_us=now_us)
                 report.records += sum(trashed.packed.records for trashed in trash) + len(hidden)
         self._note(agent, "undelete", report.records, now_us)
@@ -179,6 +180,7 @@ class Forgetter:
             if hidden:
                 times = [parse_id(memory_id).time_us for memory_id in hidden]
                 self._stir(agent, now_us, min(times), max(times) + 1)
+                self._announce(agent, hidden, now_us)
                 self._committer.show(held, agent, hidden, at_us=now_us)
         ids -= set(hidden)
         back = 0
@@ -273,8 +275,15 @@ class Forgetter:
             hashes = [text_hash(memory_id) for memory_id in ids[start : start + _IDS_PER_LINE]]
             self._engine.forgotten.stir(Changing(at=now_us, agent=whose, since=since_us, until=until_us, ids=hashes))
 
-    def _note(self, agent: str, act: Act, records: int, now_us: int) -> None:
-        self._engine.forgotten.note(ForgottenRecords(at=now_us, act=act, agent=text_hash(agent), records=records))
+    def _announce(self, agent: str, ids: Iterable[str], now_us: int) -> None:
+        """Note that these are forgotten no longer, before they are shown: else a check would take them for a fault."""
+        self._note(agent, "undelete", 0, now_us, ids=ids)
+
+    def _note(self, agent: str, act: Act, records: int, now_us: int, *, ids: Iterable[str] = ()) -> None:
+        hashes = [text_hash(memory_id) for memory_id in ids]
+        self._engine.forgotten.note(
+            ForgottenRecords(at=now_us, act=act, agent=text_hash(agent), records=records, ids=hashes)
+        )
 
 
 def _by_agent(memory_ids: Iterable[str]) -> dict[str, dict[str, int]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from memstore.codec.checksum import RunningChecksum
@@ -25,7 +25,7 @@ from memstore.format.names import TRASH_DIRECTORY, Tier, cold_file_name, warm_fi
 from memstore.fs.atomic import make_durable_directories, temporary_path, try_unlink
 from memstore.fs.storage import Storage
 from memstore.lifecycle.collapse import Collapser, Expander
-from memstore.lifecycle.sources import sorted_lines
+from memstore.lifecycle.sources import SortedLines, sorted_lines
 from memstore.manifest.index import Hidden, Manifest
 from memstore.packed.kinds import KindCounter
 from memstore.packed.reader import read_frame, verify_packed
@@ -110,6 +110,20 @@ class Packer:
             FileNotFoundError: a source has gone.
             StorageFullError: no space; nothing is left behind.
         """
+        records = sum(ref.records for name in sources for ref in manifest.file_refs(name))
+        return self.build_from(manifest, sorted_lines(self._reader, manifest, sources), recipe, records=records)
+
+    def build_from(self, manifest: Manifest, parts: Iterable[SortedLines], recipe: Recipe, *, records: int) -> Built:
+        """Build files of an agent from lines.
+
+        Args:
+            manifest: whose files, and above which version.
+            parts: whole records in order.
+            recipe: what becomes of them.
+            records: how many there have to be.
+
+        Raises: as `build`.
+        """
         home = self._directory_of(manifest, recipe.tier)
         outputs = [
             _Output(self._storage, home, manifest.agent, recipe, version=manifest.next_version),
@@ -119,16 +133,15 @@ class Packer:
         ]
         try:
             flow = _Flow(recipe, *outputs)
-            for part in sorted_lines(self._reader, manifest, sources):
+            for part in parts:
                 flow.pass_on(part.data, part.ingested)
-            records = sum(ref.records for name in sources for ref in manifest.file_refs(name))
             passed = sum(output.records for output in outputs) + len(flow.dropped)
             if records != passed:
                 raise CorruptionError(
-                    os.path.join(manifest.directory, sources[0]),
+                    home,
                     offset_bytes=0,
                     length_bytes=0,
-                    reason=f"the MANIFEST counts {records} records in {', '.join(sources)}, and {passed} came out",
+                    reason=f"{records} records should have gone into a new file, and {passed} did",
                 )
             live, trash = (output.finish() for output in outputs)
         except BaseException:

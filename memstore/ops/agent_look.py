@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.leftovers import Leftovers
 from memstore.errors import CorruptionError, MemstoreError, StorageError, VersionError
+from memstore.format.forgotten import text_hash
+from memstore.format.lines import split_lines
 from memstore.format.names import (
     MANIFEST,
     TRASH_DIRECTORY,
@@ -67,8 +70,10 @@ class AgentLook:
         on_bytes: OnBytes,
         behind: str = "",
         on_file: OnFile | None = None,
+        forgotten: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         self._storage = storage
+        self._forgotten = forgotten
         self._layout = layout
         self._lanes = lanes
         self._directory = directory
@@ -184,7 +189,8 @@ class AgentLook:
     # -- files
 
     def _check_files(self, manifest: Manifest) -> None:
-        lines = RecordLines(manifest.agent)
+        watched = self._forgotten.get(text_hash(manifest.agent), frozenset())
+        lines, of_trash = RecordLines(manifest.agent, watched), RecordLines(manifest.agent)
         self._noted = len(self._result.findings)  # of the MANIFEST: told at the end, and no file is to blame
         for name in sorted((*manifest.day_files, *manifest.packed, *manifest.trash)):
             if name <= self._behind:
@@ -192,11 +198,23 @@ class AgentLook:
             if name in manifest.day_files:
                 self._check_day_file(manifest, name, lines)
             else:
-                self._check_packed_file(manifest, name, lines)
+                self._check_packed_file(manifest, name, of_trash if name in manifest.trash else lines)
             if self._on_file is not None:
                 self._on_file(name, len(self._result.findings) == self._noted)
+        if watched:
+            self._check_forgotten(manifest, lines)
         if not self._full:
             self._result.checked.records += manifest.records() + len(manifest.hidden.ids)
+
+    def _check_forgotten(self, manifest: Manifest, lines: RecordLines) -> None:
+        """See that what was forgotten has its tombstone, wherever it still lies."""
+        for run in self._lane_runs(manifest.agent):
+            for piece in run.pieces:
+                lines.watch(split_lines(piece.load()))
+        seen_again = lines.seen - manifest.hidden.ids
+        if seen_again:
+            reason = f"{len(seen_again)} record(s) that were forgotten can be read again, such as {min(seen_again)}"
+            self._find("record", reason, records=len(seen_again), repair="hide them again")
 
     def _check_day_file(self, manifest: Manifest, name: str, lines: RecordLines) -> None:
         path = f"{self._directory}/{name}"

@@ -14,10 +14,21 @@ import os
 from collections.abc import Callable, Iterator
 
 from memstore.clock import Clock
+from memstore.engine.forgotten import Forgotten
 from memstore.engine.lane_set import LaneSet
 from memstore.errors import MemstoreError, StorageError
 from memstore.format.forgotten import decode_forgotten, text_hash
-from memstore.format.names import MANIFEST, SEAL_MARK, SHARD_LOCK, StorePaths, is_lane_name, lane_token, shard_name
+from memstore.format.names import (
+    KEPT_SUFFIX,
+    MANIFEST,
+    SEAL_MARK,
+    SHARD_LOCK,
+    StorePaths,
+    is_lane_name,
+    is_merged_lane_name,
+    lane_token,
+    shard_name,
+)
 from memstore.fs.atomic import TEMPORARY_PREFIX
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
@@ -31,11 +42,14 @@ from memstore.ops.check_small_files import check_small_files
 from memstore.ops.finding import Finding
 from memstore.ops.layout import entries_of, read_layout, size_of
 from memstore.ops.reading_files import FileResult, OnBytes, StoppedError
+from memstore.ops.removed_records import forgotten_by_agent
 from memstore.ops.report import CheckReport
 
 Progress = Callable[[int, int], None]
 """Told how much is done, and how much there is: bytes in a full check, lanes and agents in a quick one."""
 
+FORGOTTEN_BYTES_MAX = 64 * 1024 * 1024
+"""Some 1.5 million forgotten records: as many hashes take 150 MB."""
 _LANE_INDEX_BYTES = 16 * 1024 * 1024
 _HANDLES_MAX = 16
 
@@ -184,7 +198,7 @@ class StoreCheck:
     def _check_lanes(self) -> None:
         for entry in entries_of(self._storage, self._paths.lanes):
             path = os.path.join(self._paths.lanes, entry.name)
-            if is_lane_name(entry.name):
+            if is_lane_name(entry.name) or is_merged_lane_name(entry.name):
                 self._attempt(path, lambda path=path: iter(self._lane_findings(path)))  # type: ignore[misc]
                 if not self._report.full:
                     self._advance(1)
@@ -203,6 +217,9 @@ class StoreCheck:
         self._report.checked.files += 1
         self._report.checked.bytes += size_of(self._storage, path) if self._report.full else 0
         self._report.checked.records += first.records
+        if not first.findings and path.endswith(KEPT_SUFFIX):
+            reason = "it was kept because something could not be merged, and is whole"
+            return [Finding("lane", "note", path, reason, repair="merge it")]
         if not first.findings:
             return []
         second = self._lane(path)
@@ -238,7 +255,15 @@ class StoreCheck:
     # -- agents
 
     def _check_agents(self) -> None:
-        agents = AgentCheck(self._storage, self._layout, self._lanes, full=self._report.full, on_bytes=self._read)
+        forgotten = self._forgotten() if self._report.full else {}
+        agents = AgentCheck(
+            self._storage,
+            self._layout,
+            self._lanes,
+            full=self._report.full,
+            on_bytes=self._read,
+            forgotten=forgotten,
+        )
         for directory in self._directories():
             self._check_agent(agents, directory)
         # An agent that was moved meanwhile, from a shard that was still to come to one that had been, is seen now.
@@ -246,6 +271,19 @@ class StoreCheck:
             if os.path.basename(directory) not in self._seen:
                 self._check_agent(agents, directory)
         self._attempt(self._layout.archive, lambda: self._check_archive(agents))
+
+    def _forgotten(self) -> dict[str, frozenset[str]]:
+        """By hash of the agent, hashes of ids that FORGOTTEN says are not to be seen; none where it is too large."""
+        size = size_of(self._storage, self._paths.forgotten)
+        if size > FORGOTTEN_BYTES_MAX:
+            reason = f"it is {size} bytes long: tombstones are not held against it"
+            self._report.add(Finding("forgotten", "note", self._paths.forgotten, reason))
+            return {}
+        try:
+            return forgotten_by_agent(Forgotten(self._storage, self._paths).entries())
+        except StorageError as error:
+            self._report.add(Finding("forgotten", "unread", self._paths.forgotten, str(error)))
+            return {}
 
     def _directories(self) -> Iterator[str]:
         for index, shard in self._layout.shards.items():

@@ -8,11 +8,11 @@ times is not told.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from memstore.engine.lane_set import LaneSet
-from memstore.format.names import (
-    parse_cold_file_name,
-)
+from memstore.format.names import parse_cold_file_name
 from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
 from memstore.ops.agent_look import REBUILD, AgentLook, AgentResult
@@ -35,6 +35,7 @@ class AgentCheck:
         on_bytes: told of what is read.
         on_file: see `OnFile`, if ``full``: what is whole is not looked at again where an agent changes meanwhile, and
             ids are not compared across files.
+        forgotten: by hash of the agent, hashes of ids that are not to be seen.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class AgentCheck:
         full: bool,
         on_bytes: OnBytes,
         on_file: OnFile | None = None,
+        forgotten: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         self._storage = storage
         self._layout = layout
@@ -53,6 +55,7 @@ class AgentCheck:
         self._full = full
         self._on_bytes = on_bytes
         self._on_file = on_file
+        self._forgotten = forgotten
 
     def check(self, directory: str, *, behind: str = "") -> AgentResult:
         """Hold an agent's directory against what its MANIFEST says.
@@ -84,6 +87,7 @@ class AgentCheck:
                 on_bytes=self._on_bytes,
                 behind=done[-1],
                 on_file=None if self._on_file is None else on_file,
+                forgotten=self._forgotten,
             )
             try:
                 result = look.take()

@@ -8,6 +8,7 @@ import msgspec
 
 from memstore.errors import CorruptionError, VersionError
 from memstore.format.checked import decode_checked
+from memstore.format.consumer_file import decode_consumer_file
 from memstore.format.forgotten import decode_forgotten
 from memstore.format.holds_file import decode_holds_file
 from memstore.format.lifecycle_file import decode_lifecycle_file
@@ -19,6 +20,7 @@ from memstore.ops.reading_files import OnBytes
 
 START_ANEW = "set it aside; it is written anew, and nothing is lost by that"
 ASK_ABOUT_HOLDS = "set it aside; until a person decides which holds there are, nothing is removed by retention"
+CATCH_UP = "set it aside; its consumer (an index, a backup) catches up from the files"
 KEEP_LINES = "set it aside, and keep its whole lines"
 REBUILD_STORE = "write it anew from the directories, as far as they tell"
 
@@ -36,6 +38,9 @@ def check_small_files(storage: Storage, paths: StorePaths, layout: Layout, *, on
     yield from _clock_note(storage, paths, on_bytes)
     yield from _notes("schedule", storage, paths.schedule, on_bytes)
     yield from _notes("schedule", storage, paths.scrub, on_bytes)
+    for entry in entries_of(storage, paths.consumers):
+        if not entry.name.startswith("."):
+            yield from _consumer(storage, f"{paths.consumers}/{entry.name}", on_bytes)
     for entry in entries_of(storage, paths.reads):
         if not entry.name.startswith("."):
             yield from _notes("reads", storage, f"{paths.reads}/{entry.name}", on_bytes)
@@ -50,6 +55,15 @@ def _holds(storage: Storage, paths: StorePaths, on_bytes: OnBytes) -> Iterator[F
             yield Finding("holds", "unread", paths.holds, str(error))
         except CorruptionError as error:
             yield _damage("holds", error, repair=ASK_ABOUT_HOLDS)
+
+
+def _consumer(storage: Storage, path: str, on_bytes: OnBytes) -> Iterator[Finding]:
+    data = _content(storage, path, on_bytes)
+    if data is not None:
+        try:
+            decode_consumer_file(data, path)
+        except CorruptionError as error:
+            yield _damage("consumer", error, repair=CATCH_UP)
 
 
 def _clock_note(storage: Storage, paths: StorePaths, on_bytes: OnBytes) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ Kind = Literal[
     "lifecycle_file",
     "schedule",
     "reads",
+    "consumer",
     "shard",
     "archive",
     "lane",

@@ -20,6 +20,7 @@ from memstore.ops.reading_files import IdPiece, IdRun, OnBytes
 IDS_AT_ONCE = 1_000_000
 """Hashes held at a time: some 90 MB."""
 _t_min = operator.attrgetter("t_min")
+_priority = operator.attrgetter("priority")
 
 
 def twice(
@@ -37,7 +38,8 @@ def twice(
         FileNotFoundError: a file has moved.
         StorageError: it cannot be read.
     """
-    for cluster in _clusters(_overlapping(runs)):
+    for found in _clusters(_overlapping(runs)):
+        cluster = sorted(found, key=_priority)
         shares = -(-sum(piece.records for piece in cluster) // ids_at_once)
         for share in range(shares):
             yield from _compare(cluster, share, shares, needle_bytes, on_bytes)

@@ -83,6 +83,8 @@ def _from_directories(storage: Storage, paths: StorePaths, error: CorruptionErro
 def _holds_anything(storage: Storage, paths: StorePaths, layout: Layout) -> bool:
     if any(is_lane_name(entry.name) for entry in entries_of(storage, paths.lanes)):
         return True
+    if any(entry.name != "store" for entry in entries_of(storage, paths.locks)):
+        return True  # it was opened once: whoever makes one takes no other lock
     return any(entry.is_directory for shard in layout.shards.values() for entry in entries_of(storage, shard))
 
 

@@ -41,6 +41,7 @@ class IdPiece:
         t_min: time of its first line.
         t_max: time of its last line.
         load: its lines, unpacked; FileNotFoundError if the file has moved.
+        priority: where an id stands in two pieces, the one of the lower number is told first.
     """
 
     path: str
@@ -50,6 +51,7 @@ class IdPiece:
     t_min: int
     t_max: int
     load: Callable[[], bytes]
+    priority: int = 0
 
 
 @dataclass(slots=True)

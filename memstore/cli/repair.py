@@ -1,0 +1,102 @@
+"""``memstore repair``: save what can be saved of a damaged store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from memstore.cli.arguments import add_command
+from memstore.cli.check import code_of
+from memstore.cli.exit_codes import OK, exit_code, exit_code_of
+from memstore.cli.opening import note, root_of, without_log
+from memstore.cli.output import Output
+from memstore.cli.progress import progress_bar
+from memstore.cli.render import print_document, print_rows
+from memstore.errors import CorruptionError
+from memstore.ops.repair import RepairReport
+from memstore.ops.repair_step import RepairStep
+from memstore.store import repair
+
+_COLUMNS = ("kind", "agent", "records_kept", "records_lost", "sentence")
+_DESCRIPTION = """\
+Repair a store: put single flipped bits right, take good bytes from --from, keep whatever else is intact, write
+MANIFESTs anew from the files, and set what is damaged aside in quarantine/, with a note of why. Nothing is deleted.
+Each step is told before it is done; --plan lists them and changes nothing. Writers may go on meanwhile; a copy of the
+directory beforehand is never wrong. A repair can be stopped anywhere; run it again."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(commands, "repair", run, "save what can be saved of a damaged store", description=_DESCRIPTION)
+    parser.add_argument("--plan", action="store_true", help="only list what would be done")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="DIR",
+        help="a copy of this store's directory, such as a backup: good bytes are taken from it",
+    )
+    parser.add_argument(
+        "--volume",
+        dest="volumes",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="where shards on another volume lie, if STORE.json is lost; repeat for several",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan or repair."""
+    out = Output.of(args)
+    told: list[RepairStep] = []
+
+    def on_step(step: RepairStep) -> None:
+        told.append(step)
+        if out.format == "ndjson":
+            print_document(out, {"event": "step", **step.as_dict()})
+        elif not args.plan:
+            note(step.sentence)
+
+    with progress_bar("looking") as progress, without_log():
+        report = repair(
+            os.path.abspath(root_of(args)),
+            settings=args.config,
+            source=args.source,
+            volumes=args.volumes,
+            plan_only=args.plan,
+            progress=progress,
+            on_step=on_step,
+        )
+    _print(out, report)
+    return _code(report, plan_only=args.plan)
+
+
+def _print(out: Output, report: RepairReport) -> None:
+    match out.format:
+        case "json":
+            print_document(out, report.as_dict())
+        case "ndjson":
+            print_document(out, {"event": "summary", **{k: v for k, v in report.as_dict().items() if k != "steps"}})
+        case _:
+            if report.steps or out.format == "csv":
+                print_rows(out, _COLUMNS, [step.as_dict() for step in report.steps])
+    for path, error in report.failed:
+        note(f"failed: {path}: {error}")
+    if not report.steps:
+        note("nothing is damaged that a repair could mend")
+    if report.quarantine:
+        note(f"what was replaced lies in {report.quarantine}; remove it once you do not need it")
+    if report.after is not None:
+        lost = f"; {report.records_lost:,} record(s) known to be lost" if report.records_lost else ""
+        state = "the store is clean" if report.after.is_clean else "the store is not clean yet: `memstore check --full`"
+        note(f"{state}{lost}")
+
+
+def _code(report: RepairReport, *, plan_only: bool) -> int:
+    if report.failed:
+        return exit_code(report.failed[0][1])
+    if plan_only:
+        return exit_code_of(CorruptionError) if report.before.damaged else code_of(report.before)
+    assert report.after is not None
+    return code_of(report.after) if not report.after.is_clean else OK

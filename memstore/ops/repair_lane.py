@@ -1,0 +1,293 @@
+"""Release lanes that cannot be merged as they are: what is whole into a lane that can, the rest into the quarantine.
+
+::
+
+    the lane                             copied into the quarantine, with the ranges that are lost
+    slices that are not merged yet       into a new lane of the same token, which takes the place of the old one
+    lines whose commit line is lost      into a lane whose token is made of the old one's
+
+A MANIFEST that counts the old lane as merged so counts the new one, in which there is nothing of that agent; and at no
+moment are a slice's records in two lanes of different tokens. Whatever is stopped in between is begun again and gives
+the same names. The next merge takes both lanes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import msgspec
+import xxhash
+
+from memstore.codec.checksum import checksum
+from memstore.engine.engine import Engine
+from memstore.errors import CorruptionError, StorageError
+from memstore.format.consumer_file import ConsumerFile
+from memstore.format.lane import Slice, encode_commit, encode_header
+from memstore.format.lines import agent_prefix, lines_span_us
+from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, is_merged_lane_name, lane_name, lane_token
+from memstore.fs.atomic import temporary_path, try_unlink
+from memstore.fs.storage import StorageFile
+from memstore.ops.good_copies import GoodCopies
+from memstore.ops.quarantine import Quarantine
+from memstore.ops.removed_records import RemovedRecords, removed_records
+from memstore.ops.repair_step import RepairStep
+from memstore.ops.salvage_lane import LaneSalvage, Load, salvage_lane
+from memstore.wal.seal import seal_lane
+
+COMMIT_BYTES = 8 * 1024 * 1024
+"""How much of the old lane is written at once."""
+_SLICE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class LanePlan:
+    """What is to become of one lane.
+
+    Attributes:
+        path: where it lies.
+        salvage: what is left of it.
+        slices: good slices that are not merged yet.
+        lines: whole lines without a commit line that may be kept, by agent and day.
+        is_written: whether a living process writes it: then it is left alone.
+        file: the lane, open and locked, from which slices are still to be read.
+        is_for_consumers: whether all of it is merged and it waits for consumers alone.
+    """
+
+    path: str
+    salvage: LaneSalvage = field(default_factory=LaneSalvage)
+    slices: list[tuple[Slice, Load]] = field(default_factory=list)
+    lines: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
+    is_written: bool = False
+    file: StorageFile | None = None
+    is_for_consumers: bool = False
+
+    def close(self) -> None:
+        """Let go of the lane. Idempotent."""
+        if self.file is not None:
+            self.file.close()
+
+    @property
+    def token(self) -> str:
+        """How MANIFESTs cite it."""
+        return lane_token(os.path.basename(self.path))
+
+    @property
+    def writer(self) -> int:
+        """The writer number in its name."""
+        return int(os.path.basename(self.path)[:8], 16)
+
+    @property
+    def records(self) -> int:
+        """How many are saved."""
+        return sum(item.records for item, _ in self.slices) + sum(map(len, self.lines.values()))
+
+    @property
+    def step(self) -> RepairStep:
+        """In words."""
+        if self.is_written:
+            sentence = f"{self.path} is damaged, and a living process writes it: end that, and repair again."
+            return RepairStep("withheld", self.path, sentence)
+        if self.is_for_consumers:
+            sentence = f"Set {self.path} aside: it is merged; what waited for it (an index, a backup) begins anew."
+            return RepairStep("release_lane", self.path, sentence)
+        lost = sum(each.records or 0 for each in self.salvage.lost)
+        sentence = f"Release {self.path}: {self.records} records that are not merged yet"
+        if self.salvage.mended:
+            sentence += f", {self.salvage.mended} place(s) put right"
+        unknown = any(each.records is None for each in self.salvage.lost)
+        sentence += (
+            f"; {lost}{' and an unknown number of others' if unknown else ''} are lost." if lost or unknown else "."
+        )
+        return RepairStep("release_lane", self.path, sentence, records_kept=self.records, records_lost=lost)
+
+
+class LaneRepair:
+    """Plans and carries out. Used by one thread; carrying out needs the merge lock."""
+
+    def __init__(self, engine: Engine, copies: GoodCopies) -> None:
+        self._engine = engine
+        self._storage = engine.storage
+        self._copies = copies
+        self._removed: dict[str, RemovedRecords] = {}
+
+    def plan(self, path: str) -> LanePlan | None:
+        """What is to become of a lane that is kept, or in which a check has found damage; None where it is gone.
+
+        The plan is to be closed.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        if is_merged_lane_name(os.path.basename(path)):
+            return LanePlan(path, is_for_consumers=True)
+        try:
+            file = self._storage.open_update(path)
+        except FileNotFoundError:
+            return None
+        try:
+            if not file.try_lock():
+                file.close()
+                return LanePlan(path, is_written=True)
+            relative = self._name_in_copy(path)
+            plan = LanePlan(path, salvage_lane(file, copies=self._copies, relative=relative), file=file)
+        except BaseException:
+            file.close()
+            raise
+        token = lane_token(os.path.basename(path))
+        plan.slices = [(item, load) for item, load in plan.salvage.slices if not self._is_merged(item.agent, token)]
+        adopted = _adopted_token(token)
+        for (agent, day), lines in plan.salvage.lines.items():
+            if self._is_merged(agent, adopted):
+                continue
+            removed = self._removed_of(agent)
+            kept = sorted({line for line in lines if not removed.was_erased(line)})
+            if kept:
+                plan.lines[agent, day] = kept
+        return plan
+
+    def carry_out(self, plan: LanePlan, quarantine: Quarantine) -> None:
+        """Write what is whole into lanes that can be merged, and set the old one aside.
+
+        Raises:
+            StorageFullError: no space; the old lane stands.
+            StorageError: the disk refuses, likewise.
+        """
+        assert not plan.is_written
+        found = {"lost": [asdict(each) for each in plan.salvage.lost], "records_kept": plan.records}
+        quarantine.copy(plan.path, why="it could not be merged as it was", found=found)
+        lanes = self._engine.paths.lanes
+        if plan.is_for_consumers:
+            for name in self._engine.consumers.names():
+                self._engine.consumers.unregister(name)
+            try_unlink(self._storage, plan.path)
+            self._storage.sync_directory(lanes)
+            return
+        self._begin_again(plan.token)
+        if plan.lines:
+            name = lane_name(plan.writer, _adopted_token(plan.token))
+            self._write(os.path.join(lanes, name), plan, _slices_of(plan.lines))
+        target = os.path.join(lanes, lane_name(plan.writer, plan.token))
+        if plan.slices:
+            self._write(target, plan, plan.slices)
+        if plan.path != target or not plan.slices:
+            try_unlink(self._storage, plan.path)
+        self._storage.sync_directory(lanes)
+        self._engine.handles.drop(plan.path)
+        self._engine.lanes.forget()
+
+    def _begin_again(self, token: str) -> None:
+        """Have every consumer read the lane from its start: what comes under this token has other offsets."""
+
+        def without(content: ConsumerFile) -> ConsumerFile:
+            return msgspec.structs.replace(content, lanes={t: at for t, at in content.lanes.items() if t != token})
+
+        for name in self._engine.consumers.names():
+            with contextlib.suppress(CorruptionError, KeyError):  # it has missed everything anyway, or is gone
+                self._engine.consumers.update(name, without)
+
+    def _write(self, target: str, plan: LanePlan, slices: Sequence[tuple[Slice, Load]]) -> None:
+        """A sealed lane of these slices, whole and durable before it has its name."""
+        engine = self._engine
+        now_us = engine.clock.now_us()
+        header = plan.salvage.header
+        temporary = temporary_path(engine.paths.lanes)
+        file = self._storage.create(temporary)
+        try:
+            if not file.try_lock():
+                raise StorageError(f"{temporary}: a new file is locked by somebody else")
+            first = encode_header(
+                store=engine.catalog.state.store.id,
+                writer=plan.writer,
+                at=now_us if header is None else header.at,
+                durability="fsync",
+            )
+            file.write(first, 0)
+            _write_commits(file, len(first), slices, now_us)
+            seal_lane(self._storage, engine.paths, file, at_us=now_us, own=True)
+            self._storage.rename(temporary, target)
+        except BaseException:
+            try_unlink(self._storage, temporary)
+            raise
+        finally:
+            file.close()
+        self._storage.sync_directory(engine.paths.lanes)
+
+    def _name_in_copy(self, path: str) -> str:
+        """A lane's name in a good copy, which may have been made before the lane was kept."""
+        relative = os.path.relpath(path, self._engine.paths.root)
+        before = relative.removesuffix(KEPT_SUFFIX).removesuffix(LANE_SUFFIX) + LANE_SUFFIX
+        return relative if self._copies.size(relative) is not None else before
+
+    def _is_merged(self, agent: str, token: str) -> bool:
+        manifest = self._engine.builder.manifest(agent)
+        return manifest is not None and token in manifest.merged
+
+    def _removed_of(self, agent: str) -> RemovedRecords:
+        if agent not in self._removed:
+            self._removed = {agent: removed_records(self._engine.forgotten.entries(), agent)}
+        return self._removed[agent]
+
+
+def lanes_to_release(engine: Engine, damaged: Callable[[str], bool]) -> list[str]:
+    """Paths of the lanes that are kept, and of those that a check has found damage in."""
+    found: list[str] = []
+    for name in engine.lanes.names():
+        path = os.path.join(engine.paths.lanes, name)
+        if name.endswith(KEPT_SUFFIX) or damaged(path):
+            found.append(path)
+    merged = [os.path.join(engine.paths.lanes, name) for name in engine.consumers.merged_names()]
+    return [*found, *filter(damaged, merged)]
+
+
+def _adopted_token(token: str) -> str:
+    """The token of the lane for lines that had lost their commit line: the same at each attempt."""
+    return xxhash.xxh3_128_hexdigest(f"adopted from {token}".encode())
+
+
+def _write_commits(file: StorageFile, offset: int, slices: Sequence[tuple[Slice, Load]], at_us: int) -> None:
+    for group in _groups(slices):
+        body: list[bytes] = []
+        listed: list[Slice] = []
+        end = 0
+        for item, load in group:
+            data = load()
+            if checksum(data) != item.xxh3:
+                raise StorageError(f"{file.path}: a slice of {item.agent!r} has changed since it was looked at")
+            listed.append(item._replace(offset=end))
+            body.append(data)
+            end += len(data)
+        payload = encode_commit(at=at_us, body_bytes=end, slices=listed) + b"".join(body)
+        file.write(payload, offset)
+        offset += len(payload)
+
+
+def _groups(slices: Sequence[tuple[Slice, Load]]) -> Iterator[list[tuple[Slice, Load]]]:
+    group: list[tuple[Slice, Load]] = []
+    size = 0
+    for item, load in slices:
+        if group and size + item.length > COMMIT_BYTES:
+            yield group
+            group, size = [], 0
+        group.append((item, load))
+        size += item.length
+    if group:
+        yield group
+
+
+def _slices_of(lines: dict[tuple[str, str], list[bytes]]) -> list[tuple[Slice, Load]]:
+    found: list[tuple[Slice, Load]] = []
+    for (agent, day), of_day in lines.items():
+        part: list[bytes] = []
+        for index, line in enumerate(of_day):
+            part.append(line)
+            if index + 1 == len(of_day) or sum(map(len, part)) + len(of_day[index + 1]) > _SLICE_BYTES:
+                data = b"".join(part)
+                span = lines_span_us(part, len(agent_prefix(agent)))
+                item = Slice(agent, day, 0, len(data), len(part), *span, checksum(data))
+                found.append((item, functools.partial(bytes, data)))
+                part = []
+    return found

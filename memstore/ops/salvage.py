@@ -1,0 +1,108 @@
+"""What can be saved of one file: whole pieces, pieces that were mended, and ranges that are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from memstore.codec.checksum import checksum
+from memstore.format.manifest import Block, PackedFile, TrashedFile
+from memstore.manifest.index import BlockRef, FrameRef
+from memstore.ops.bit_search import find_flip
+from memstore.ops.good_copies import GoodCopies
+
+Refuse = Callable[[bytes], str | None]
+"""Why a line that no index lists may not be taken for a record; None where it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostRange:
+    """Bytes of which no record can be made; ``records`` is None where nobody can tell how many they held."""
+
+    offset: int
+    length: int
+    records: int | None
+    reason: str
+
+
+@dataclass(slots=True)
+class FileSalvage:
+    """What is left of a file of an agent.
+
+    Attributes:
+        name: its name.
+        path: where it lies, or lay.
+        listed: whether the MANIFEST names it.
+        trashed: what the trash says of it; None where its records count.
+        pieces: blocks or frames that are good, in the order of the file.
+        flipped: by offset, the bytes of pieces in which one bit had turned.
+        copied: offsets of pieces that a good copy has, and this file has not.
+        lost: ranges that are not.
+        blocks: the index of a day file that can stay as it is; None where it cannot.
+        packed: the index of a packed file that can stay as it is; None where it cannot.
+        changed: whether the MANIFEST has to say something else of it than it did.
+        lost_repeats: what lines begin with that stand for a record whose original is lost.
+        not_taken: lines that no index lists and that were left out, by reason.
+        ingested: when its youngest lines came.
+        is_missing: whether it is not there.
+    """
+
+    name: str
+    path: str
+    listed: bool
+    trashed: TrashedFile | None = None
+    pieces: list[BlockRef | FrameRef] = field(default_factory=list)
+    flipped: dict[int, bytes] = field(default_factory=dict)
+    copied: set[int] = field(default_factory=set)
+    lost: list[LostRange] = field(default_factory=list)
+    blocks: list[Block] | None = None
+    packed: PackedFile | None = None
+    changed: bool = False
+    lost_repeats: set[bytes] = field(default_factory=set)
+    not_taken: dict[str, int] = field(default_factory=dict)
+    ingested: int = 0
+    is_missing: bool = False
+
+    @property
+    def records(self) -> int:
+        """How many can be saved."""
+        return sum(piece.records for piece in self.pieces) - len(self.lost_repeats)
+
+    @property
+    def records_lost(self) -> int:
+        """How many cannot, as far as that is known."""
+        return sum(each.records or 0 for each in self.lost) + len(self.lost_repeats)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every piece is in the file as it should be."""
+        return not (self.lost or self.flipped or self.copied or self.is_missing or self.lost_repeats)
+
+    @property
+    def can_stay(self) -> bool:
+        """Whether the file can stay as it is."""
+        return self.blocks is not None or self.packed is not None
+
+
+def take_mended(
+    salvage: FileSalvage, data: bytes, *, offset: int, length: int, xxh3: str, copies: GoodCopies, relative: str
+) -> bytes | None:
+    """The bytes that a checksum asks for, noted as mended; None where they cannot be had.
+
+    Args:
+        salvage: of the file.
+        data: what stands in it.
+        offset: where.
+        length: how long it has to be.
+        xxh3: its checksum.
+        copies: where good copies may be had.
+        relative: the file's name there.
+    """
+    copied = copies.read(relative, offset, length)
+    if copied is not None and len(copied) == length and checksum(copied) == xxh3:
+        salvage.copied.add(offset)
+        return copied
+    found = find_flip(data, xxh3) if len(data) == length else None
+    if found is not None:
+        salvage.flipped[offset] = found
+    return found

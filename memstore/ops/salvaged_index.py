@@ -1,0 +1,94 @@
+"""What is left of an agent's MANIFEST: its whole lines, those that could be mended, and whether any is lost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from memstore.errors import CorruptionError, MemstoreError
+from memstore.format.manifest import ManifestHeader, ManifestLine, decode_manifest_line, encode_manifest_header
+from memstore.format.names import MANIFEST
+from memstore.fs.storage import FileIdentity, Storage
+from memstore.manifest.growing import GrowingManifest
+from memstore.manifest.index import Manifest
+from memstore.ops.mend_lines import CopyOf, MendedLine, mended_lines
+
+
+@dataclass(frozen=True, slots=True)
+class SalvagedIndex:
+    """The index, as far as it is known.
+
+    Attributes:
+        manifest: what the lines that are left say together; of nothing where none is.
+        header: the first line's content; None where that is lost.
+        mended: lines that were put right, and how.
+        lost: offset and length of those that are not known.
+        is_there: whether there is such a file.
+    """
+
+    manifest: Manifest
+    header: ManifestHeader | None
+    mended: tuple[MendedLine, ...]
+    lost: tuple[tuple[int, int], ...]
+    is_there: bool
+
+
+def salvage_index(storage: Storage, directory: str, agent: str, *, at_us: int, copy_of: CopyOf) -> SalvagedIndex:
+    """Read a MANIFEST of which any line may be damaged.
+
+    Args:
+        storage: where it lies.
+        directory: the agent's.
+        agent: whose it is taken to be where its first line cannot say.
+        at_us: when it is taken to have begun, likewise.
+        copy_of: where a good copy may be had.
+
+    Raises:
+        VersionError: written by a newer format.
+        StorageError: it cannot be read.
+    """
+    path = os.path.join(directory, MANIFEST)
+    data, identity = _content(storage, path)
+    lines = [(each, _decoded(each, path)) for each in mended_lines(data, copy_of)]
+    first = lines[0][1] if lines else None
+    header = None if first is None else first.manifest
+    begun = at_us if header is None else header.at
+    raw = encode_manifest_header(agent=agent, at=begun)
+    if header is not None and lines[0][0].line is not None:
+        raw = lines[0][0].line + b"\n"
+    known = Manifest(path, directory, agent if header is None else header.agent, raw, begun, identity, 0)
+    growing = GrowingManifest(known)
+    lost: list[tuple[int, int]] = []
+    for place, line in lines:
+        if line is None or not _added(growing, line, place):
+            lost.append((place.offset, place.length))
+    return SalvagedIndex(
+        growing.manifest(identity, len(data)),
+        header,
+        tuple(place for place, _ in lines if place.mended),
+        tuple(lost),
+        is_there=identity.size_bytes > 0,
+    )
+
+
+def _content(storage: Storage, path: str) -> tuple[bytes, FileIdentity]:
+    identity = storage.identify(path)
+    if identity is None:
+        return b"", FileIdentity(0, 0, 0)
+    file = storage.open_read(path)
+    try:
+        return file.read(0, identity.size_bytes), identity
+    finally:
+        file.close()
+
+
+def _decoded(place: MendedLine, path: str) -> ManifestLine | None:
+    return None if place.line is None else decode_manifest_line(place.line, path)
+
+
+def _added(growing: GrowingManifest, line: ManifestLine, place: MendedLine) -> bool:
+    try:
+        growing.add(line, place.offset, place.length)
+    except (CorruptionError, MemstoreError):
+        return False
+    return True
