@@ -33,7 +33,7 @@ def test_commands_of_the_readme_run(tmp_path):
     (tmp_path / "old-memories").mkdir()
     text = "\n".join(b for b in blocks("README.md", "console") if "$ memstore" in b)
     commands = [line[2:].split("#")[0].split("| jq")[0].strip() for line in text.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 20
+    assert len(commands) == 22
     for given in commands:
         command = f"{given} --once" if given.endswith("daemon") else given  # it would run until it is told to stop
         run = subprocess.run(

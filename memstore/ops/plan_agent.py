@@ -21,7 +21,7 @@ from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError
 from memstore.format.forgotten import text_hash
 from memstore.format.lines import split_lines
-from memstore.format.manifest import TrashedFile
+from memstore.format.manifest import PackedFile, TrashedFile
 from memstore.format.names import (
     KEPT_SUFFIX,
     LANE_SUFFIX,
@@ -374,20 +374,19 @@ class _Planning:
                     copies=self._copies,
                     ingested_us=self._now_us,
                 )
-                if in_trash and salvage.pieces:
+                if in_trash:
                     salvage.trashed = self._trashed(salvage)
             if salvage.pieces:
                 self._plan.files.append(salvage)
             else:
                 self._plan.strangers.append(path)
 
-    def _trashed(self, salvage: FileSalvage) -> TrashedFile | None:
+    def _trashed(self, salvage: FileSalvage) -> TrashedFile:
         """What lies in the trash stays there, for as long as if it had been put there now."""
-        if salvage.packed is None:
-            return None
+        packed = salvage.packed or PackedFile(file=salvage.name, size=0, xxh3="", frames=[], kinds=[])
         grace_us = int(self._engine.settings.storage.retention.grace_hours * _US_PER_HOUR)
         reason = "it lay in the trash when the MANIFEST was written anew"
-        return TrashedFile(packed=salvage.packed, at=self._now_us, purge_at=self._now_us + grace_us, reason=reason)
+        return TrashedFile(packed=packed, at=self._now_us, purge_at=self._now_us + grace_us, reason=reason)
 
     # -- lines that no index lists
 

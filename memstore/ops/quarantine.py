@@ -71,7 +71,7 @@ class Quarantine:
         if identity is None:
             return None
         relative = self._relative(path)
-        target = os.path.join(self.directory, relative)
+        target = self._free_name(os.path.join(self.directory, relative))
         parent = os.path.dirname(target)
         make_durable_directories(self._storage, parent)
         free = self._storage.free_bytes(self._paths.root)
@@ -93,6 +93,15 @@ class Quarantine:
         self._storage.sync_directory(parent)
         self.files.append(os.path.relpath(target, self._paths.root))
         return target
+
+    def _free_name(self, target: str) -> str:
+        """Where nothing lies yet: a file may be set aside twice, as it was found and as one step left it."""
+        number = 1
+        name = target
+        while self._storage.identify(name) is not None:
+            number += 1
+            name = f"{target}.{number}"
+        return name
 
     def _relative(self, path: str) -> str:
         root = self._paths.root + os.sep

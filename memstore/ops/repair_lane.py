@@ -27,7 +27,7 @@ from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.format.lane import Slice, encode_commit, encode_header
-from memstore.format.lines import agent_prefix, lines_span_us
+from memstore.format.lines import agent_prefix, lines_span_us, split_lines
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, is_merged_lane_name, lane_name, lane_token
 from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import StorageFile
@@ -55,6 +55,7 @@ class LanePlan:
         is_written: whether a living process writes it: then it is left alone.
         file: the lane, open and locked, from which slices are still to be read.
         is_for_consumers: whether all of it is merged and it waits for consumers alone.
+        erased: how many of its lines were erased while it could not be reached.
     """
 
     path: str
@@ -64,6 +65,7 @@ class LanePlan:
     is_written: bool = False
     file: StorageFile | None = None
     is_for_consumers: bool = False
+    erased: int = 0
 
     def close(self) -> None:
         """Let go of the lane. Idempotent."""
@@ -102,6 +104,9 @@ class LanePlan:
         sentence += (
             f"; {lost}{' and an unknown number of others' if unknown else ''} are lost." if lost or unknown else "."
         )
+        if self.erased:
+            sentence += f" It holds {self.erased} lines that were erased: erase them once more, then the quarantine has"
+            sentence += " none of them either."
         return RepairStep("release_lane", self.path, sentence, records_kept=self.records, records_lost=lost)
 
 
@@ -139,6 +144,7 @@ class LaneRepair:
             raise
         token = lane_token(os.path.basename(path))
         plan.slices = [(item, load) for item, load in plan.salvage.slices if not self._is_merged(item.agent, token)]
+        plan.erased = sum(self._erased_in(item, load) for item, load in plan.salvage.slices)
         adopted = _adopted_token(token)
         for (agent, day), lines in plan.salvage.lines.items():
             if self._is_merged(agent, adopted):
@@ -215,6 +221,12 @@ class LaneRepair:
         finally:
             file.close()
         self._storage.sync_directory(engine.paths.lanes)
+
+    def _erased_in(self, item: Slice, load: Load) -> int:
+        removed = self._removed_of(item.agent)
+        if not removed.erased and not removed.erased_until:
+            return 0
+        return sum(removed.was_erased(line) for line in split_lines(load()))
 
     def _name_in_copy(self, path: str) -> str:
         """A lane's name in a good copy, which may have been made before the lane was kept."""

@@ -667,3 +667,51 @@ def test_a_directory_of_which_nobody_can_tell_whose_it_is_is_left_as_it_is(rich:
     assert "whose it is" in step.sentence
     assert os.path.exists(path)
     assert lines
+
+
+def test_what_lies_in_the_trash_stays_hidden_though_it_is_damaged_and_no_index_names_it(
+    rich: str, lines: Lines
+) -> None:
+    for agent in ("a", "b-b~6be8c537e9dc1b21ec551ae58e520e98"):
+        os.unlink(files_named(rich, f"{agent}/MANIFEST")[0])
+    for path in of_kind(rich, "trash"):
+        with open(path, "ab") as file:
+            file.write(b"garbage")
+    report = mend(rich)
+    assert_kept(rich, lines, report)
+    with open_rich(rich) as store:
+        for agent in AGENTS:
+            manifest = store._engine.builder.manifest(agent)
+            assert manifest.trash
+            assert not manifest.trash.keys() & manifest.packed.keys()
+
+
+def test_a_file_that_is_set_aside_twice_lies_there_twice(tmp_path: Any) -> None:
+    from memstore.ops.quarantine import Quarantine
+
+    root = str(tmp_path)
+    path = os.path.join(root, "some", "file")
+    os.mkdir(os.path.dirname(path))
+    quarantine = Quarantine(LocalStorage(), StorePaths(root), now_us=at(0))
+    for text in (b"as it was found", b"as it was then"):
+        with open(path, "wb") as file:
+            file.write(text)
+        quarantine.copy(path, why="a test")
+    assert quarantine.copy(os.path.join(root, "nothing"), why="a test") is None
+    assert [content(os.path.join(root, each)) for each in quarantine.files] == [b"as it was found", b"as it was then"]
+
+
+def test_a_lane_of_an_erased_agent_is_released_without_it_and_that_is_told(rich: str, lines: Lines) -> None:
+    path = lane_files(rich)[0]
+    overwrite(path, content(path).index(b" 1 1 lll"), b"????")
+    with open_rich(rich) as store:
+        assert store.drain(timeout_s=0.1).pending
+        assert store.erase(agent="new").pending
+    report = mend(rich)
+    (step,) = report.steps
+    assert "lines that were erased" in step.sentence
+    assert "new" not in lines_in(rich)
+    with open_rich(rich) as store:
+        expected = [record.memory_id for record in store.agent("new").range()]
+        assert expected == []
+    assert lines
