@@ -67,7 +67,8 @@ def read_gone(known: bytes, later: Iterable[bytes], *, at_us: int) -> Gone:
                 low, high = gone.spans.get(change.agent, (change.since, change.until))
                 gone.spans[change.agent] = (min(low, change.since), max(high, change.until))
         elif act is not None and act.act == "undelete":
-            gone.undeletes += act.at <= at_us
+            # One that brings single records back is announced first, as of no records.
+            gone.undeletes += act.at <= at_us and act.records > 0
     return gone
 
 

@@ -175,7 +175,7 @@ def test_a_daemon_packs_what_is_due_tells_it_and_stops_cleanly_when_asked(aged, 
     process = daemon(root)
     state = soon(lambda: heartbeat_of(root))
     assert state["pid"] == process.pid
-    assert {"heartbeat", "merge", "index", "tier", "retention", "scrub"} == set(state["jobs"])
+    assert {"heartbeat", "merge", "index", "replica", "tier", "retention", "scrub"} == set(state["jobs"])
     soon(lambda: heartbeat_of(root)["counters"]["actions_done"])
     assert packed_files(root)
     assert heartbeat_of(root)["time"] > state["time"]
