@@ -43,7 +43,7 @@ from memstore.timestamps import US_PER_DAY, iso_text
 STATES = int(os.environ.get("CRASH_STATES", "500"))
 """How many crash states are wanted, of each kind of settings."""
 SEED = os.environ.get("CRASH_SEED")
-EXAMPLES = 12
+EXAMPLES = 4
 """Stories from one seed: so many are to be replayed when one fails."""
 STEPS = 40
 DISKS = 10
