@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -11,6 +12,12 @@ import pytest
 import tally
 
 from memstore import MemStore
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard: a shell that runs tests in the background has them ignore it, and some of them send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
