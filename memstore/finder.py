@@ -17,6 +17,7 @@ from memstore.search.cursor import decode_cursor
 from memstore.search.filters import Filters, search_filters
 from memstore.search.follow import Follower
 from memstore.search.result import AggregateResult, SearchResult, Sort
+from memstore.search.state import CONSUMER
 
 Progress = Callable[[int, int], None]
 
@@ -138,8 +139,9 @@ class Finder:
 
     def catch_up(self) -> None:
         """Index in the background what this process has merged, where the store has an index."""
-        if not self._closed and not self._engine.read_only:
-            self._opened().catch_up()
+        if self._closed or self._engine.read_only or self._engine.consumers.identify(CONSUMER) is None:
+            return  # and tantivy is not imported where nobody searches
+        self._opened().catch_up()
 
     def close(self) -> None:
         """Stop indexing. Idempotent."""
