@@ -46,14 +46,19 @@ class Period(NamedTuple):
     def cutoff_us(self, now_us: int) -> int:
         """The latest time whose period has ended by ``now_us``; all before it have ended, too."""
         if self.days is not None:
-            return int(now_us - self.days * US_PER_DAY)
+            return now_us - self._length_us(self.days)
         return _months_before(now_us, self.months or 0)
 
     def end_us(self, begun_us: int) -> int:
         """When a period that began then ends: the first moment whose `cutoff_us` reaches ``begun_us``."""
         if self.days is not None:
-            return math.ceil(begun_us + self.days * US_PER_DAY)
+            return begun_us + self._length_us(self.days)
         return _months_after(begun_us, self.months or 0)
+
+    @staticmethod
+    def _length_us(days: float) -> int:
+        """Whole microseconds, so that adding and subtracting agree: a sum with a fraction is rounded by its size."""
+        return math.ceil(days * US_PER_DAY)
 
     @property
     def days_min(self) -> float:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memstore.config_load import load_settings
@@ -290,6 +290,7 @@ def test_a_verdict_on_a_file_agrees_with_its_records(drawn, now_day, held):
     st.integers(0, 4_000_000_000_000_000),
     st.one_of(st.builds(Period, st.floats(0.001, 4000), st.none()), st.builds(Period, st.none(), st.integers(1, 500))),
 )
+@example(47_952_180_052, Period(3257.2572283634727, None))
 def test_a_period_ends_at_the_first_moment_whose_cutoff_reaches_its_beginning(begun_us, period):
     end_us = period.end_us(begun_us)
     assert period.cutoff_us(end_us) >= begun_us
