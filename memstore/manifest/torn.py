@@ -108,7 +108,7 @@ def lost_lines(storage: Storage, directory: str, known: Manifest) -> TornTail | 
     except FileNotFoundError:  # it was moved to another shard meanwhile
         return None
     surplus = _surplus(storage, directory, there, known)
-    is_moved = any(parse_warm_file_name(name) is not None and _is_newer(name, known) for name in there)
+    is_moved = any(parse_warm_file_name(name) is not None and is_newer(name, known) for name in there)
     missing = _missing(known, there) if is_moved else {}
     if not surplus and not missing:
         return None
@@ -122,7 +122,7 @@ def _surplus(
     surplus: dict[str, tuple[int, int]] = {}
     for name in there:
         committed = 0 if known is None else known.day_files.get(name, 0)
-        if parse_day_file_name(name) is None or not (known is None or committed or _is_newer(name, known)):
+        if parse_day_file_name(name) is None or not (known is None or committed or is_newer(name, known)):
             continue
         identity = storage.identify(os.path.join(directory, name))
         if identity is not None and identity.size_bytes > committed:
@@ -130,7 +130,7 @@ def _surplus(
     return surplus
 
 
-def _is_newer(name: str, known: Manifest) -> bool:
+def is_newer(name: str, known: Manifest) -> bool:
     """Whether a file's version is one that the MANIFEST has not given out: the file is not one that was dropped."""
     version = file_version(name)
     return version is not None and version >= known.next_version

@@ -26,14 +26,14 @@ from memstore.ids import agent_directory, directory_agent
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import SETTLED, BlockRef, Manifest
 from memstore.manifest.reader import load_manifest
-from memstore.manifest.torn import torn_tail
+from memstore.manifest.torn import is_newer, torn_tail
 from memstore.ops.check_day_file import SALVAGE, check_blocks
 from memstore.ops.check_manifest import blocks_of, contradictions, unverified_lines
 from memstore.ops.check_packed_file import check_frames, check_seek_table
 from memstore.ops.finding import Finding, Kind, Severity
 from memstore.ops.ids_once import twice
 from memstore.ops.layout import Layout, entries_of
-from memstore.ops.reading_files import FileResult, IdPiece, IdRun, OnBytes, OnFile
+from memstore.ops.reading_files import FileResult, ForgottenNow, IdPiece, IdRun, OnBytes, OnFile, nothing_forgotten
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.report import Checked
 from memstore.wal.reader import LaneReader
@@ -43,6 +43,9 @@ DROP = "take it out of the MANIFEST, unless a good copy of it is given"
 CLEAN_UP = "`memstore maintain` removes it"
 _NOT_COMMITTED = (
     "no line of the MANIFEST names these bytes: a merge is at work, or was stopped; lanes hold what is in them"
+)
+_UNEXPLAINED = (
+    "bytes stand behind its last block that are no records, and more of them than a lane explains: reads refuse"
 )
 _HANDLES_MAX = 64
 
@@ -71,9 +74,11 @@ class AgentLook:
         behind: str = "",
         on_file: OnFile | None = None,
         forgotten: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        forgotten_now: ForgottenNow = nothing_forgotten,
     ) -> None:
         self._storage = storage
         self._forgotten = forgotten
+        self._forgotten_now = forgotten_now
         self._layout = layout
         self._lanes = lanes
         self._directory = directory
@@ -212,6 +217,9 @@ class AgentLook:
             for piece in run.pieces:
                 lines.watch(split_lines(piece.load()))
         seen_again = lines.seen - manifest.hidden.ids
+        if seen_again:  # unless somebody has brought them back since FORGOTTEN was read
+            now = self._forgotten_now(manifest.agent)
+            seen_again = {memory_id for memory_id in seen_again if text_hash(memory_id) in now}
         if seen_again:
             reason = f"{len(seen_again)} record(s) that were forgotten can be read again, such as {min(seen_again)}"
             self._find("record", reason, records=len(seen_again), repair="hide them again")
@@ -275,9 +283,12 @@ class AgentLook:
         )
         file = self._storage.open_read(path)
         try:
-            leftovers.check_day_file(file, manifest.agent, committed, manifest)
             place = (committed, file.identity().size_bytes - committed)
-            self._find("day_file", _NOT_COMMITTED, place, path=path, severity="note", repair="`memstore drain`")
+            leftovers.check_day_file(file, manifest.agent, committed, manifest)
+            if self._is_explained(manifest, os.path.basename(path), place):
+                self._find("day_file", _NOT_COMMITTED, place, path=path, severity="note", repair="`memstore drain`")
+            else:
+                self._find("day_file", _UNEXPLAINED, place, path=path, records=None, repair="set them aside")
         except CorruptionError as error:
             self._find(
                 "day_file",
@@ -289,6 +300,19 @@ class AgentLook:
             )
         finally:
             file.close()
+
+    def _is_explained(self, manifest: Manifest, name: str, place: tuple[int, int]) -> bool:
+        """Whether lanes wait that may have left so much behind a day file: reads ask the same.
+
+        Lanes are listed again, after the file was measured: what a merge has written was in one by then.
+        """
+        committed, behind = place
+        if not committed and not is_newer(name, manifest):
+            return True  # of a version that was dropped: nobody reads it
+        day = name.partition(".")[0]
+        waiting = (lane for lane in self._lanes.refresh() if lane.token not in manifest.merged)
+        slices = (item for lane in waiting for item in lane.agent_slices(manifest.agent).slices)
+        return behind <= sum(item.length for item in slices if item.day == day)
 
     def _check_packed_file(self, manifest: Manifest, name: str, lines: RecordLines) -> None:
         packed = manifest.packed_file(name)

@@ -42,7 +42,7 @@ from memstore.ops.check_small_files import check_small_files
 from memstore.ops.finding import Finding
 from memstore.ops.layout import entries_of, read_layout, size_of
 from memstore.ops.reading_files import FileResult, OnBytes, StoppedError
-from memstore.ops.removed_records import forgotten_by_agent
+from memstore.ops.removed_records import forgotten_by_agent, removed_records
 from memstore.ops.report import CheckReport
 
 Progress = Callable[[int, int], None]
@@ -263,6 +263,7 @@ class StoreCheck:
             full=self._report.full,
             on_bytes=self._read,
             forgotten=forgotten,
+            forgotten_now=self._forgotten_now,
         )
         for directory in self._directories():
             self._check_agent(agents, directory)
@@ -284,6 +285,9 @@ class StoreCheck:
         except StorageError as error:
             self._report.add(Finding("forgotten", "unread", self._paths.forgotten, str(error)))
             return {}
+
+    def _forgotten_now(self, agent: str) -> frozenset[str]:
+        return removed_records(Forgotten(self._storage, self._paths).entries(), agent).forgotten
 
     def _directories(self) -> Iterator[str]:
         for index, shard in self._layout.shards.items():

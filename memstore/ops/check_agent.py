@@ -18,7 +18,7 @@ from memstore.ids import directory_agent
 from memstore.ops.agent_look import REBUILD, AgentLook, AgentResult
 from memstore.ops.finding import Finding
 from memstore.ops.layout import Layout, entries_of
-from memstore.ops.reading_files import OnBytes, OnFile
+from memstore.ops.reading_files import ForgottenNow, OnBytes, OnFile, nothing_forgotten
 
 LOOKS_MAX = 4
 """How often an agent is looked at that changes while something is found in it: each time means a merge or a move."""
@@ -36,6 +36,7 @@ class AgentCheck:
         on_file: see `OnFile`, if ``full``: what is whole is not looked at again where an agent changes meanwhile, and
             ids are not compared across files.
         forgotten: by hash of the agent, hashes of ids that are not to be seen.
+        forgotten_now: the same of one agent, read anew.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class AgentCheck:
         on_bytes: OnBytes,
         on_file: OnFile | None = None,
         forgotten: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        forgotten_now: ForgottenNow = nothing_forgotten,
     ) -> None:
         self._storage = storage
         self._layout = layout
@@ -56,6 +58,7 @@ class AgentCheck:
         self._on_bytes = on_bytes
         self._on_file = on_file
         self._forgotten = forgotten
+        self._forgotten_now = forgotten_now
 
     def check(self, directory: str, *, behind: str = "") -> AgentResult:
         """Hold an agent's directory against what its MANIFEST says.
@@ -88,6 +91,7 @@ class AgentCheck:
                 behind=done[-1],
                 on_file=None if self._on_file is None else on_file,
                 forgotten=self._forgotten,
+                forgotten_now=self._forgotten_now,
             )
             try:
                 result = look.take()

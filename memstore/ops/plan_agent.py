@@ -39,6 +39,7 @@ from memstore.fs.verified import read_verified
 from memstore.ids import ID_TAIL_CHARS, agent_directory
 from memstore.lifecycle.needles import line_id
 from memstore.manifest.index import SETTLED, BlockRef, FrameRef
+from memstore.manifest.torn import is_newer
 from memstore.ops.good_copies import GoodCopies, NoCopies
 from memstore.ops.ids_once import twice
 from memstore.ops.layout import entries_of
@@ -229,6 +230,8 @@ class _Planning:
             self._take_files_of(self._others)
         if adopt:
             self._adopt_files()
+        else:
+            plan.strangers += self._strange_day_files()
         if adopt or self._compare_ids:
             self._keep_once()
             self._hide_forgotten()
@@ -311,7 +314,23 @@ class _Planning:
         lost = {each.offset for each in found.lost}
         unmerged.update(ref.merge for ref in refs if ref.offset in lost and self._stands(ref))
         found.changed |= any(ref.merge in unmerged for ref in refs)
+        if not adopt:
+            found.behind = self._unexplained_behind(name)
+            found.blocks = None if found.behind else found.blocks
         return found
+
+    def _unexplained_behind(self, name: str) -> int:
+        """How many bytes behind the end of a day file keep its agent from being read: more than lanes explain."""
+        manifest = self._plan.index.manifest
+        committed = manifest.day_files.get(name, 0)
+        identity = self._storage.identify(os.path.join(self._directory, name))
+        behind = 0 if identity is None else identity.size_bytes - committed
+        if behind <= 0 or not (committed or is_newer(name, manifest)):
+            return 0
+        day = name.partition(".")[0]
+        waiting = (lane for lane in self._lanes if lane.token not in manifest.merged)
+        slices = (item for lane in waiting for item in lane.agent_slices(manifest.agent).slices)
+        return behind if behind > sum(item.length for item in slices if item.day == day) else 0
 
     def _salvaged_day_file(self, name: str, refs: Sequence[BlockRef], *, adopt: bool, ingested_us: int) -> FileSalvage:
         path = os.path.join(self._directory, name)
@@ -380,6 +399,13 @@ class _Planning:
                 self._plan.files.append(salvage)
             else:
                 self._plan.strangers.append(path)
+
+    def _strange_day_files(self) -> list[str]:
+        """Day files that no line names, that no merge has begun, and in which no record is."""
+        manifest = self._plan.index.manifest
+        names = [name for name in self._names[self._directory] if parse_day_file_name(name) is not None]
+        unlisted = [name for name in names if name not in manifest.day_files and name not in manifest.dropped]
+        return [os.path.join(self._directory, name) for name in unlisted if self._unexplained_behind(name)]
 
     def _trashed(self, salvage: FileSalvage) -> TrashedFile:
         """What lies in the trash stays there, for as long as if it had been put there now."""

@@ -13,6 +13,14 @@ OnBytes = Callable[[int], None]
 OnFile = Callable[[str, bool], None]
 """Told of each file of an agent that was looked at, in order of names, and whether it and all before it are whole."""
 
+ForgottenNow = Callable[[str], frozenset[str]]
+"""Hashes of the ids of an agent that FORGOTTEN says are not to be seen, read anew."""
+
+
+def nothing_forgotten(_agent: str) -> frozenset[str]:
+    """Where nobody compares."""
+    return frozenset()
+
 
 class StoppedError(Exception):
     """The check was told to stop: what it has found so far stands."""

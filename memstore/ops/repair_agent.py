@@ -76,7 +76,7 @@ def steps_of(plan: AgentPlan) -> list[RepairStep]:
     steps = [_file_step(plan, each) for each in here if not plan.is_kept(each) or plan.can_restore(each)]
     steps += [_adopt_step(plan, each) for each in here if plan.is_kept(each) and not each.listed]
     steps += [
-        RepairStep("keep_once", path, f"Set {path} aside: all that is in it is kept elsewhere.", plan.agent)
+        RepairStep("keep_once", path, f"Set {path} aside: nothing is in it that is not kept elsewhere.", plan.agent)
         for path in plan.strangers
     ]
     if plan.unmerged:
@@ -98,6 +98,8 @@ def _file_step(plan: AgentPlan, each: FileSalvage) -> RepairStep:
             how.append(f"{len(each.flipped)} piece(s) in which one bit had flipped")
         if each.copied:
             how.append(f"{len(each.copied)} piece(s) from a good copy")
+        if each.behind:
+            how.append(f"without the {each.behind} bytes behind its end, which are no records")
         what = " and ".join(how) or "its seek table"
         return RepairStep(
             "restore_file",
@@ -140,6 +142,9 @@ def _index_step(plan: AgentPlan) -> RepairStep:
     sentence = f"Write {path} anew"
     if plan.index.mended:
         sentence += f", {len(plan.index.mended)} line(s) put right"
+    hidden = len(plan.hidden - plan.index.manifest.hidden.ids)
+    if hidden:
+        sentence += f", {hidden} forgotten record(s) hidden again"
     if plan.is_incomplete:
         sentence += ", from the files and lanes of the agent; when its records were merged is not known any more"
         if plan.untold:

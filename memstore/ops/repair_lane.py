@@ -4,7 +4,7 @@
 
     the lane                             copied into the quarantine, with the ranges that are lost
     slices that are not merged yet       into a new lane of the same token, which takes the place of the old one
-    lines whose commit line is lost      into a lane whose token is made of the old one's
+    lines whose commit line was lost     into a lane whose token is made of the old one's
 
 A MANIFEST that counts the old lane as merged so counts the new one, in which there is nothing of that agent; and at no
 moment are a slice's records in two lanes of different tokens. Whatever is stopped in between is begun again and gives
@@ -145,6 +145,12 @@ class LaneRepair:
         token = lane_token(os.path.basename(path))
         plan.slices = [(item, load) for item, load in plan.salvage.slices if not self._is_merged(item.agent, token)]
         plan.erased = sum(self._erased_in(item, load) for item, load in plan.salvage.slices)
+        for item, load in plan.salvage.found_again:
+            if self._is_merged(item.agent, token):  # without this slice, of which the merge could know nothing
+                plan.salvage.lines.setdefault((item.agent, item.day), []).extend(split_lines(load()))
+            else:
+                plan.slices.append((item, load))
+                plan.erased += self._erased_in(item, load)
         adopted = _adopted_token(token)
         for (agent, day), lines in plan.salvage.lines.items():
             if self._is_merged(agent, adopted):

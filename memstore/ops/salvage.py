@@ -45,6 +45,7 @@ class FileSalvage:
         not_taken: lines that no index lists and that were left out, by reason.
         ingested: when its youngest lines came.
         is_missing: whether it is not there.
+        behind: how many bytes stand behind its end that are no records and that no lane explains.
     """
 
     name: str
@@ -62,6 +63,7 @@ class FileSalvage:
     not_taken: dict[str, int] = field(default_factory=dict)
     ingested: int = 0
     is_missing: bool = False
+    behind: int = 0
 
     @property
     def records(self) -> int:
@@ -76,7 +78,7 @@ class FileSalvage:
     @property
     def is_whole(self) -> bool:
         """Whether every piece is in the file as it should be."""
-        return not (self.lost or self.flipped or self.copied or self.is_missing or self.lost_repeats)
+        return not (self.lost or self.flipped or self.copied or self.is_missing or self.lost_repeats or self.behind)
 
     @property
     def can_stay(self) -> bool:

@@ -42,6 +42,7 @@ class LaneSalvage:
     Attributes:
         header: its first line; None where that is lost.
         slices: those that are good, with what gives their bytes.
+        found_again: likewise, of commits whose line was put right: no merge before this could see them.
         lines: whole lines of commits whose own line is lost, by agent and day.
         mended: how many slices and lines were put right.
         lost: ranges of which nothing can be made, or not all.
@@ -50,6 +51,7 @@ class LaneSalvage:
 
     header: LaneHeader | None = None
     slices: list[tuple[Slice, Load]] = field(default_factory=list)
+    found_again: list[tuple[Slice, Load]] = field(default_factory=list)
     lines: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
     mended: int = 0
     lost: list[LostRange] = field(default_factory=list)
@@ -210,7 +212,10 @@ class _LaneSalvage:
             if found is None:
                 break
             commit, body = found
+            seen = len(self._result.slices)
             self._take_all([item._replace(offset=body + item.offset) for item in commit.slices])
+            self._result.found_again += self._result.slices[seen:]
+            del self._result.slices[seen:]
             self._result.mended += 1
             offset = body + commit.bytes
         if offset < end:

@@ -19,7 +19,7 @@ from test_check import KINDS, damage, of_kind
 
 from memstore import HeldError, MemStore, NotFoundError
 from memstore.clock import ManualClock
-from memstore.errors import StorageFullError, UsageError
+from memstore.errors import CorruptionError, StorageFullError, UsageError
 from memstore.format.checked import decode_checked
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
@@ -97,6 +97,47 @@ def quarantined(root: str) -> dict[str, str]:
                 assert note["why"]
                 assert note["bytes"] == os.path.getsize(path)
     return found
+
+
+# -- bytes that nothing explains
+
+
+def day_file_without_lanes(rich: str) -> str:
+    (path,) = files_named(rich, "a/20250203.11.jsonl")
+    return path
+
+
+def test_bytes_behind_a_day_file_are_found_and_set_aside(rich: str, lines: Lines, look: Look) -> None:
+    """Reads refuse them, for they may be what a MANIFEST that was cut had named: then a check has to tell, too."""
+    path = day_file_without_lanes(rich)
+    whole = content(path)
+    with open(path, "ab") as file:
+        file.write(b"x" * 40)
+    with pytest.raises(CorruptionError):
+        lines_in(rich)
+    for full in (False, True):
+        (finding,) = damage(look(full=full))
+        assert (finding.path, finding.offset_bytes, finding.length_bytes) == (path, len(whole), 40)
+    report = mend(rich)
+    assert kinds(report) == ["restore_file"]
+    assert_kept(rich, lines, report, lost=0)
+    assert content(path) == whole
+    assert [content(each) for each in quarantined(rich).values()] == [whole + b"x" * 40]
+
+
+def test_a_day_file_that_holds_no_record_and_that_nothing_names_is_set_aside(
+    rich: str, lines: Lines, look: Look
+) -> None:
+    path = day_file_without_lanes(rich).replace(".11.", ".9999.")
+    with open(path, "wb") as file:
+        file.write(b"x" * 40)
+    with pytest.raises(CorruptionError):
+        lines_in(rich)
+    assert [finding.path for finding in damage(look())] == [path]
+    report = mend(rich)
+    assert_kept(rich, lines, report, lost=0)
+    assert not os.path.exists(path)
+    assert len(quarantined(rich)) == 1
 
 
 # -- single bits
@@ -369,6 +410,40 @@ def test_lines_behind_a_lost_commit_line_are_kept(rich: str, lines: Lines) -> No
     report = mend(rich)
     assert_kept(rich, lines, report, lost=0)
     assert "release_lane" in kinds(report)
+
+
+def flip_in_commit_line(path: str, number: int) -> None:
+    data = content(path)
+    places = [at for at in range(len(data)) if data.startswith(b'{"commit":', at)]
+    overwrite(path, places[number] + 72, bytes([data[places[number] + 72] ^ 1]))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("is_merged_before", [False, True])
+def test_a_commit_line_in_which_a_bit_flipped_loses_nothing(
+    rich: str, lines: Lines, number: int, *, is_merged_before: bool
+) -> None:
+    """A merge takes the other commits first and counts the lane as merged: this one was not among them."""
+    flip_in_commit_line(lane_files(rich)[-1], number)
+    if is_merged_before:
+        with open_rich(rich) as store:
+            assert store.drain(timeout_s=0.1).pending
+    report = mend(rich)
+    assert_kept(rich, lines, report, lost=0)
+    assert lane_files(rich, ".kept") == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_commit_line_that_flips_after_its_merge_doubles_nothing(rich: str, lines: Lines, number: int) -> None:
+    opened = lane_files(rich)[-1]
+    whole = content(opened)
+    with open_rich(rich) as store:
+        store.drain()
+    with open(opened, "wb") as file:  # a crash before the lane was removed
+        file.write(whole)
+    flip_in_commit_line(opened, number)
+    report = mend(rich)
+    assert_kept(rich, lines, report, lost=0)
 
 
 @pytest.mark.parametrize("which", [0, 1])
