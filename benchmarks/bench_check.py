@@ -33,7 +33,7 @@ def _pieces(root: str) -> tuple[list[tuple[str, BlockRef | FrameRef]], int, int]
 
 def _manifests(store: MemStore) -> Iterator[Manifest]:
     for agent in store.agents():
-        manifest = store._engine.builder.manifest(agent)  # noqa: SLF001
+        manifest = store._engine.builder.manifest(agent)  # noqa: SLF001 - what the floor has to read
         assert manifest is not None
         yield manifest
 

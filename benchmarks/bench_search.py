@@ -97,7 +97,7 @@ def bench_search(
         for number in range(len(QUESTIONS)):
             assert store.search(QUESTIONS[number].query, **QUESTIONS[number].filters).total == sum(
                 found.count
-                for found in alone(number)  # type: ignore[attr-defined]
+                for found in alone(number)  # type: ignore[attr-defined]  # a turn gives back any object
             )
         turns = Turns({"memstore": ours, "memstore, no highlights": ours_plain, "tantivy": alone})
         numbers = list(range(len(QUESTIONS))) * _REPEATS

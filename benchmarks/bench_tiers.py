@@ -231,7 +231,7 @@ def bench_recent_over_cold(
             store.drain()
     settings = {"storage": {"caching": _CACHES_OFF}}
     stores = {name: MemStore(root, read_only=True, settings=settings) for name, root in roots.items()}
-    manifest = stores["cold"]._engine.builder.manifest(agent)  # noqa: SLF001
+    manifest = stores["cold"]._engine.builder.manifest(agent)  # noqa: SLF001 - how many frames there are
     assert manifest is not None
     frames = sum(len(packed.frames) for packed in manifest.packed.values())
 
