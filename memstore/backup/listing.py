@@ -24,7 +24,6 @@ from memstore.errors import CorruptionError
 from memstore.format.backup_file import BackedUpAgent, BackedUpFile
 from memstore.format.names import (
     MANIFEST,
-    STORE_FILE,
     TRASH_DIRECTORY,
     is_lane_name,
     is_merged_lane_name,
@@ -265,11 +264,6 @@ def files_of(manifest: Manifest, relative: str, archive: str) -> Iterator[Source
             _mark_of_pieces(packed.size, pieces),
             pieces,
         )
-
-
-def small_file_names() -> tuple[str, ...]:
-    """Names of the files at a point's root that belong to the store."""
-    return (STORE_FILE, "HOLDS.json", "FORGOTTEN")
 
 
 def store_bytes(store: StoreFile) -> bytes:

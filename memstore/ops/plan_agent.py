@@ -77,7 +77,6 @@ class AgentPlan:
         untold: how many records were forgotten by acts of which nobody knows whose they are.
         is_incomplete: whether something of the index is not known, be it that its lines are damaged or gone.
         other: a directory of the agent in which nobody looks for it; empty where there is none.
-        other_index: what its MANIFEST says.
     """
 
     agent: str
@@ -93,7 +92,6 @@ class AgentPlan:
     untold: int = 0
     is_incomplete: bool = False
     other: str = ""
-    other_index: SalvagedIndex | None = None
 
     def can_restore(self, each: FileSalvage) -> bool:
         """Whether a file can be written again just as it was."""
@@ -199,7 +197,7 @@ class _Planning:
         """Look at the files of another directory of the agent, too."""
         found = other.plan()
         manifest = found.index.manifest
-        self._plan.other, self._plan.other_index = found.directory, found.index
+        self._plan.other = found.directory
         self._plan.hidden |= found.hidden
         self._others = found
         self._plan.index = dataclasses.replace(

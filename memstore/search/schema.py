@@ -55,8 +55,6 @@ PLACE = "place"
 
 CONTEXT_FIELDS = {SESSION: "session_id", USER: "user_id", TASK: "task_id", MODEL: "model"}
 """Fields that are taken from a key of ``context``."""
-NUMBERS = (MS, CONFIDENCE, BYTES)
-"""Numeric fields that every index has; ``context.KEY`` are the others."""
 _TOKENIZER = "memstore_text"
 
 
@@ -119,11 +117,6 @@ class Analyzer:
         self._terms: dict[str, tuple[str, ...]] = {}
         stop = language if language in _STOP_WORD_LANGUAGES else None
         self._without_stop_words = None if stop is None else _stop_word_filter(stop)
-
-    @property
-    def tokenizer(self) -> tantivy.TextAnalyzer:
-        """What an index is told to use."""
-        return self._analyzer
 
     def terms(self, text: str) -> list[str]:
         """Terms of a text, in order."""

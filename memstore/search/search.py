@@ -71,7 +71,6 @@ class Search:
             compiler=self._compiler,
             analyzer=self._analyzer,
             reader=engine.reader,
-            clock=engine.clock,
         )
         self._indexer = Indexer(engine, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler)
         self._reset()

@@ -16,7 +16,6 @@ import orjson
 import tantivy
 import xxhash
 
-from memstore.clock import Clock
 from memstore.engine.record_reader import RecordReader
 from memstore.errors import CorruptionError
 from memstore.record import decode_record
@@ -38,7 +37,6 @@ FACET_VALUES = 100
 """Values of a facet that are given back: the most frequent."""
 _SPARE_HITS = 8
 """Hits beyond the limit that are collected, for records that go between the index and the store."""
-PlanMaker = Callable[[], Plan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +86,11 @@ class Page:
 class Searcher:
     """Thread-safe: holds nothing that changes."""
 
-    def __init__(
-        self, *, sources: Sources, compiler: Compiler, analyzer: Analyzer, reader: RecordReader, clock: Clock
-    ) -> None:
+    def __init__(self, *, sources: Sources, compiler: Compiler, analyzer: Analyzer, reader: RecordReader) -> None:
         self._sources = sources
         self._compiler = compiler
         self._analyzer = analyzer
         self._reader = reader
-        self._clock = clock
 
     def page(
         self,

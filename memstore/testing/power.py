@@ -112,11 +112,6 @@ class Power:
         """No call is refused any more."""
         self._failures.clear()
 
-    @property
-    def ails(self) -> bool:
-        """Whether a call is still to be refused."""
-        return bool(self._failures)
-
     def fail_sync(self, *, call: int = 1, path: str = "*", error: Callable[[str], Exception] = refused) -> None:
         """Refuse one sync; what was written before it is still read back and never durable, whatever later syncs say.
 

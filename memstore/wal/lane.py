@@ -52,11 +52,6 @@ class LaneWriter:
         """Whether each commit is synced."""
         return self._durable
 
-    @property
-    def mirrored(self) -> bool:
-        """Whether commits go to a second volume too."""
-        return self._mirror is not None
-
     def attach(self, mirror: Mirror, on_lost: MirrorLost) -> None:
         """Write every commit from the first one on to a second volume too."""
         assert self.slices == 0
