@@ -7,42 +7,15 @@ from typing import Any, TypedDict, Unpack
 
 from memstore.engine.engine import Engine
 from memstore.engine.record_reader import OnDamage
-from memstore.errors import NotFoundError, UsageError
-from memstore.filters import ImportanceArgument, RecordFilter, TimeArgument, TypeArgument, build_filter
+from memstore.errors import NotFoundError
+from memstore.filters import Filters, RecordFilter, build_filter, check_names
 from memstore.finder import Finder, OwnSearchFilters
 from memstore.ids import check_agent_id, parse_id
 from memstore.lifecycle.forget import ForgetReport, Forgetter
-from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord, decode_record
 from memstore.search.follow import Follower
 from memstore.search.result import AggregateResult, SearchResult, Sort
 from memstore.writing import append_batch, append_one, own_records, record_fields
-
-
-class Filters(TypedDict, total=False):
-    """Which records a read wants; all given ones must hold.
-
-    Attributes:
-        memory_type: one or several types.
-        importance: one or several importances, exactly.
-        min_importance: at least this one.
-        tags: any of these.
-        tags_all: all of these.
-        since: from this time on: a datetime, ISO 8601 text, or an age like ``"7d"``.
-        until: before this time.
-        session: ``context["session_id"]``.
-        context: keys of ``context`` and their values.
-    """
-
-    memory_type: TypeArgument | None
-    importance: ImportanceArgument | None
-    min_importance: str | None
-    tags: str | Iterable[str] | None
-    tags_all: str | Iterable[str] | None
-    since: TimeArgument | None
-    until: TimeArgument | None
-    session: str | None
-    context: Mapping[str, Any] | None
 
 
 class AppendFields(TypedDict, total=False):
@@ -247,9 +220,5 @@ class AgentMemory:
 
     def _filter(self, filters: Filters) -> RecordFilter:
         self._engine.check_open()
-        for name in filters:
-            if name not in Filters.__annotations__:
-                near = nearest_name(name, Filters.__annotations__)
-                hint = f"did you mean {near!r}?" if near else f"there are {', '.join(Filters.__annotations__)}"
-                raise UsageError(f"there is no filter {name!r}; {hint}")
+        check_names(filters, Filters.__annotations__)
         return build_filter(now_us=self._engine.clock.now_us(), **filters)

@@ -14,7 +14,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from memstore.agent import AgentMemory, AppendFields, Filters
+from memstore.agent import AgentMemory, AppendFields
 from memstore.aio_caretaking import AsyncCaretaking
 from memstore.aio_finding import FOLLOW_EVERY_S, AsyncFinding, followed
 from memstore.aio_replicating import AsyncReplicating
@@ -24,6 +24,7 @@ from memstore.engine.batch import LoopTicket
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
 from memstore.engine.record_reader import OnDamage
+from memstore.filters import Filters
 from memstore.finder import OwnSearchFilters
 from memstore.lifecycle.forget import ForgetReport
 from memstore.record import MemoryRecord

@@ -7,11 +7,12 @@ matches) and exactly on the decoded record.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from memstore.errors import UsageError
+from memstore.nearest import nearest_name
 from memstore.record import Importance, MemoryRecord, MemoryType
 from memstore.timestamps import YEAR_10000_US, parse_time
 
@@ -19,6 +20,32 @@ TypeArgument = MemoryType | str | Iterable[MemoryType | str]
 TimeArgument = dt.datetime | str | int
 ImportanceArgument = Importance | str | Iterable[Importance | str]
 E = TypeVar("E", MemoryType, Importance)
+
+
+class Filters(TypedDict, total=False):
+    """Which records a read wants; all given ones must hold.
+
+    Attributes:
+        memory_type: one or several types.
+        importance: one or several importances, exactly.
+        min_importance: at least this one.
+        tags: any of these.
+        tags_all: all of these.
+        since: from this time on: a datetime, ISO 8601 text, or an age like ``"7d"``.
+        until: before this time.
+        session: ``context["session_id"]``.
+        context: keys of ``context`` and their values.
+    """
+
+    memory_type: TypeArgument | None
+    importance: ImportanceArgument | None
+    min_importance: str | None
+    tags: str | Iterable[str] | None
+    tags_all: str | Iterable[str] | None
+    since: TimeArgument | None
+    until: TimeArgument | None
+    session: str | None
+    context: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +150,15 @@ def build_filter(
         context=tuple(sorted(pairs.items(), key=lambda pair: pair[0])),
         _needles=needles,
     )
+
+
+def check_names(given: Iterable[str], known: Collection[str]) -> None:
+    """Raises: UsageError: one of the given filters has no known name; it says which name is meant, or all there are."""
+    for name in given:
+        if name not in known:
+            near = nearest_name(name, known)
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"there is no filter {name!r}; {hint}")
 
 
 def _members(value: object, kind: type[E], name: str) -> list[E]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 from memstore.engine.engine import Engine
-from memstore.errors import StoreClosedError, UsageError
-from memstore.filters import ImportanceArgument, TimeArgument, TypeArgument, build_filter
-from memstore.nearest import nearest_name
+from memstore.errors import StoreClosedError
+from memstore.filters import Filters, build_filter, check_names
 from memstore.search.cursor import decode_cursor
-from memstore.search.filters import Filters, search_filters
+from memstore.search.filters import Filters as SearchedFor
+from memstore.search.filters import search_filters
 from memstore.search.follow import Follower
 from memstore.search.result import AggregateResult, SearchResult, Sort
 from memstore.search.state import CONSUMER
@@ -22,31 +22,13 @@ from memstore.search.state import CONSUMER
 Progress = Callable[[int, int], None]
 
 
-class OwnSearchFilters(TypedDict, total=False):
-    """What must hold beside the query text; all given ones must.
+class OwnSearchFilters(Filters, total=False):
+    """What must hold beside the query text: `Filters`, of whose ``context`` only indexed keys may be asked for.
 
     Attributes:
-        memory_type: one or several types.
-        importance: one or several importances, exactly.
-        min_importance: at least this one.
-        tags: any of these.
-        tags_all: all of these.
-        since: from this time on: a datetime, ISO 8601 text, or an age like ``"7d"``.
-        until: before this time.
-        session: ``context["session_id"]``.
-        context: keys of ``context`` that are indexed, and their values.
         success: whether the response was one.
     """
 
-    memory_type: TypeArgument | None
-    importance: ImportanceArgument | None
-    min_importance: str | None
-    tags: str | Iterable[str] | None
-    tags_all: str | Iterable[str] | None
-    since: TimeArgument | None
-    until: TimeArgument | None
-    session: str | None
-    context: Mapping[str, Any] | None
     success: bool | None
 
 
@@ -169,15 +151,9 @@ class Finder:
                 search = self._search
         return search
 
-    def _filters(self, given: Mapping[str, Any], own: str | None, now_us: int) -> Filters:
+    def _filters(self, given: Mapping[str, Any], own: str | None, now_us: int) -> SearchedFor:
         self._engine.check_open()
-        known = OwnSearchFilters if own is not None else SearchFilters
-        names = [*OwnSearchFilters.__annotations__, *known.__annotations__]
-        for name in given:
-            if name not in names:
-                near = nearest_name(name, names)
-                hint = f"did you mean {near!r}?" if near else f"there are {', '.join(dict.fromkeys(names))}"
-                raise UsageError(f"there is no filter {name!r}; {hint}")
+        check_names(given, (OwnSearchFilters if own is not None else SearchFilters).__annotations__)
         record = {name: value for name, value in given.items() if name not in ("agent", "success")}
         return search_filters(
             build_filter(now_us=now_us, **record),
