@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from memstore.backup.repository import Repository
 from memstore.format.forgotten import Erasure, ForgottenLine, decode_forgotten, text_hash
+from memstore.fs.atomic import read_file
 from memstore.fs.storage import Storage
 
 FORGOTTEN = "FORGOTTEN"
@@ -86,14 +87,7 @@ def _unseen(data: bytes, seen: set[bytes]) -> list[ForgottenLine]:
 
 def forgotten_of(storage: Storage, root: str) -> bytes:
     """FORGOTTEN of a store; empty where there is none."""
-    try:
-        file = storage.open_read(os.path.join(root, FORGOTTEN))
-    except FileNotFoundError:
-        return b""
-    try:
-        return file.read(0, file.size_bytes())
-    finally:
-        file.close()
+    return read_file(storage, os.path.join(root, FORGOTTEN)) or b""
 
 
 def forgotten_of_points(repository: Repository, after: str) -> list[bytes]:

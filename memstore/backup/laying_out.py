@@ -12,6 +12,7 @@ from memstore.errors import CorruptionError
 from memstore.format.backup_file import BackupList
 from memstore.format.names import STORE_FILE, StorePaths, shard_name
 from memstore.format.store_file import StoreFile, decode_store_file
+from memstore.fs.atomic import read_file
 
 Progress = Callable[[int, int], None]
 """Told how many bytes are done, and how many there are."""
@@ -75,11 +76,7 @@ def store_file_of(repository: Repository, name: str) -> StoreFile:
         VersionError: a newer memstore wrote it.
     """
     path = os.path.join(repository.paths.point(name), STORE_FILE)
-    try:
-        file = repository.storage.open_read(path)
-    except FileNotFoundError:
-        raise CorruptionError(path, offset_bytes=0, length_bytes=0, reason="it is missing from the backup") from None
-    try:
-        return decode_store_file(file.read(0, file.size_bytes()), path)
-    finally:
-        file.close()
+    data = read_file(repository.storage, path)
+    if data is None:
+        raise CorruptionError(path, offset_bytes=0, length_bytes=0, reason="it is missing from the backup")
+    return decode_store_file(data, path)

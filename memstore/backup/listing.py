@@ -32,6 +32,7 @@ from memstore.format.names import (
     tier_of,
 )
 from memstore.format.store_file import ShardEntry, StoreFile, encode_store_file
+from memstore.fs.atomic import read_file
 from memstore.fs.storage import FileIdentity, StorageFile
 from memstore.manifest.index import Manifest
 
@@ -177,12 +178,9 @@ class Lister:
     def _small_files(self) -> Iterator[tuple[str, bytes]]:
         paths = self._engine.paths
         for path in (paths.holds, paths.forgotten):
-            try:
-                file = self._storage.open_read(path)
-            except FileNotFoundError:
-                continue
-            yield os.path.basename(path), file.read(0, file.size_bytes())
-            file.close()
+            data = read_file(self._storage, path)
+            if data is not None:
+                yield os.path.basename(path), data
 
     def _agents(
         self, state: CatalogState, below: str, shard: str, staging: str, standing: set[str]

@@ -25,7 +25,7 @@ from memstore.format.backup_file import (
     encode_repository_file,
 )
 from memstore.format.backup_names import GOING_PREFIX, INCOMING_PREFIX, RepositoryPaths, point_time
-from memstore.fs.atomic import TEMPORARY_PREFIX, make_durable_directories, replace_file, try_unlink
+from memstore.fs.atomic import TEMPORARY_PREFIX, make_durable_directories, read_file, replace_file, try_unlink
 from memstore.fs.lock import try_lock_file
 from memstore.fs.storage import Storage
 from memstore.wal.scan import LineWindow
@@ -131,14 +131,10 @@ class Repository:
         return sorted(entry.name for entry in entries if entry.is_directory and point_time(entry.name) is not None)
 
     def _read(self, path: str, name: str) -> bytes:
-        try:
-            file = self.storage.open_read(path)
-        except FileNotFoundError:
-            raise self._no_point(name) from None
-        try:
-            return file.read(0, file.identity().size_bytes)
-        finally:
-            file.close()
+        data = read_file(self.storage, path)
+        if data is None:
+            raise self._no_point(name)
+        return data
 
     def _no_point(self, name: str) -> NotFoundError:
         return NotFoundError(f"{self.root} has no backup {name!r}; `memstore backup list` shows those it has")
@@ -154,14 +150,10 @@ def open_repository(storage: Storage, destination: str) -> Repository:
     """
     root = os.path.abspath(destination)
     path = RepositoryPaths(root).repository_file
-    try:
-        file = storage.open_read(path)
-    except FileNotFoundError:
-        raise NotFoundError(f"{root} holds no backups: no {os.path.basename(path)} is there") from None
-    try:
-        return Repository(storage, root, decode_repository_file(file.read(0, file.identity().size_bytes), path))
-    finally:
-        file.close()
+    data = read_file(storage, path)
+    if data is None:
+        raise NotFoundError(f"{root} holds no backups: no {os.path.basename(path)} is there")
+    return Repository(storage, root, decode_repository_file(data, path))
 
 
 def repository_for(storage: Storage, destination: str, *, store_id: str, at_us: int) -> Repository:

@@ -12,7 +12,7 @@ from memstore.errors import LockedError, UsageError
 from memstore.format.backup_names import point_name
 from memstore.format.names import LANE_SUFFIX, StorePaths
 from memstore.format.store_file import StoreFile, decode_store_file
-from memstore.fs.atomic import make_durable_directories
+from memstore.fs.atomic import make_durable_directories, read_file
 from memstore.fs.lock import try_lock_file
 from memstore.fs.storage import Storage
 
@@ -49,15 +49,12 @@ class Target:
         """STORE.json of the store that is there; None where nothing is."""
         if self._storage.identify(self._root) is None:
             return None
-        store = None
-        if self._storage.exists(self._paths.store_file):
-            file = self._storage.open_read(self._paths.store_file)
-            store = decode_store_file(file.read(0, file.size_bytes()), self._paths.store_file)
-            file.close()
-        if store is None:
+        data = read_file(self._storage, self._paths.store_file)
+        if data is None:
             if self._storage.list_directory(self._root):
                 raise UsageError(f"{self._root} is not empty and holds no store; name a new directory")
             return None
+        store = decode_store_file(data, self._paths.store_file)
         if store.id != store_id:
             raise UsageError(f"{self._root} holds another store ({store.id}); this is a backup of {store_id}")
         if not replace:

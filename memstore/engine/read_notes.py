@@ -17,7 +17,7 @@ from memstore.clock import Clock
 from memstore.errors import StorageError
 from memstore.format.checked import encode_checked, verified_body
 from memstore.format.names import StorePaths
-from memstore.fs.atomic import make_directories, temporary_path, try_unlink
+from memstore.fs.atomic import make_directories, read_file, temporary_path, try_unlink
 from memstore.fs.storage import Storage
 from memstore.ids import agent_directory
 from memstore.timestamps import US_PER_DAY
@@ -74,15 +74,8 @@ class ReadNotes:
 
     def of(self, agent: str) -> Mapping[str, int]:
         """When each file of an agent was last read, microseconds, by name."""
-        path = self._path(agent)
-        try:
-            file = self._storage.open_read(path)
-        except FileNotFoundError:
-            return {}
-        try:
-            body = verified_body(file.read(0, file.identity().size_bytes).rstrip(b"\n"))
-        finally:
-            file.close()
+        data = read_file(self._storage, self._path(agent))
+        body = None if data is None else verified_body(data.rstrip(b"\n"))
         try:
             return {} if body is None else _decoder.decode(body).read
         except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""Small files that are replaced whole: write aside, sync, rename, sync the directory."""
+"""Small files as wholes: read at once, and replaced: write aside, sync, rename, sync the directory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ TEMPORARY_PREFIX = ".tmp-"
 def temporary_path(directory: str) -> str:
     """A name in a directory that nothing else uses."""
     return os.path.join(directory, f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+
+
+def read_file(storage: Storage, path: str) -> bytes | None:
+    """All of a small file, as it is now; None where it is not there."""
+    try:
+        file = storage.open_read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return file.read(0, file.size_bytes())
+    finally:
+        file.close()
 
 
 def replace_file(storage: Storage, path: str, data: bytes) -> None:

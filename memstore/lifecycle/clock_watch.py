@@ -19,7 +19,7 @@ from memstore.clock import MICROSECONDS_PER_SECOND, Clock
 from memstore.errors import CorruptionError
 from memstore.format.lifecycle_file import ClockNote, decode_lifecycle_file, encode_lifecycle_file
 from memstore.format.names import StorePaths
-from memstore.fs.atomic import replace_file
+from memstore.fs.atomic import read_file, replace_file
 from memstore.fs.storage import Storage
 from memstore.timestamps import US_PER_DAY, iso_text
 
@@ -173,14 +173,9 @@ class ClockWatch:
         return verdict
 
     def _load(self) -> ClockNote | None:
-        try:
-            file = self._storage.open_read(self._path)
-        except FileNotFoundError:
+        data = read_file(self._storage, self._path)
+        if data is None:
             return None
-        try:
-            data = file.read(0, file.identity().size_bytes)
-        finally:
-            file.close()
         try:
             return decode_lifecycle_file(data, self._path)
         except CorruptionError as error:

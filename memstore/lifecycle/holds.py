@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from memstore.errors import NotFoundError, UsageError
 from memstore.format.holds_file import Hold, decode_holds_file, encode_holds_file
 from memstore.format.names import StorePaths
-from memstore.fs.atomic import replace_file
+from memstore.fs.atomic import read_file, replace_file
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
 from memstore.ids import parse_id
@@ -154,15 +154,8 @@ class HoldsFile:
         Raises:
             CorruptionError: it does not verify. Then nothing may be removed.
         """
-        try:
-            file = self._storage.open_read(self._path)
-        except FileNotFoundError:
-            return Holds()
-        try:
-            data = file.read(0, file.identity().size_bytes)
-        finally:
-            file.close()
-        return Holds(decode_holds_file(data, self._path))
+        data = read_file(self._storage, self._path)
+        return Holds() if data is None else Holds(decode_holds_file(data, self._path))
 
     def add(self, hold: Hold) -> Hold:
         """Add a hold, durably; it counts for every plan and every removal that begins after this returns.

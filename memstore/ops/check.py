@@ -29,7 +29,7 @@ from memstore.format.names import (
     lane_token,
     shard_name,
 )
-from memstore.fs.atomic import TEMPORARY_PREFIX
+from memstore.fs.atomic import TEMPORARY_PREFIX, read_file
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
@@ -360,16 +360,8 @@ class StoreCheck:
 
     def _is_being_erased(self, name: str) -> bool:
         """Whether FORGOTTEN notes an erasure of all of this agent that has not been carried out."""
-        try:
-            file = self._storage.open_read(self._paths.forgotten)
-        except FileNotFoundError:
-            return False
-        try:
-            data = file.read(0, file.identity().size_bytes)
-        finally:
-            file.close()
         begun: dict[str, str] = {}
-        for line in data.split(b"\n"):
+        for line in (read_file(self._storage, self._paths.forgotten) or b"").split(b"\n"):
             entry = decode_forgotten(line)
             if entry is not None and entry.erasure is not None and not entry.erasure.ids:
                 begun[entry.erasure.id] = entry.erasure.agent

@@ -10,6 +10,7 @@ from memstore.engine.catalog import agent_homes
 from memstore.errors import CorruptionError, NotFoundError, StorageError
 from memstore.format.names import StorePaths, is_lane_name, shard_name
 from memstore.format.store_file import StoreFile, decode_store_file
+from memstore.fs.atomic import read_file
 from memstore.fs.storage import DirectoryEntry, Storage
 from memstore.ids import agent_directory
 
@@ -51,22 +52,18 @@ def read_layout(storage: Storage, paths: StorePaths) -> Layout:
         VersionError: written by a newer format.
         StorageError: STORE.json cannot be read.
     """
-    try:
-        file = storage.open_read(paths.store_file)
-    except FileNotFoundError:
+    data = read_file(storage, paths.store_file)
+    if data is None:
         error = CorruptionError(paths.store_file, offset_bytes=0, length_bytes=0, reason="it is missing", records=0)
         layout = _from_directories(storage, paths, error)
-        if not _holds_anything(
-            storage, paths, layout
-        ):  # no store, or one whose making was cut off: its file comes last
-            raise NotFoundError(f"{paths.root} holds no store") from None
+        # No store, or one whose making was cut off: its file comes last.
+        if not _holds_anything(storage, paths, layout):
+            raise NotFoundError(f"{paths.root} holds no store")
         return layout
     try:
-        store = decode_store_file(file.read(0, file.identity().size_bytes), paths.store_file)
+        store = decode_store_file(data, paths.store_file)
     except CorruptionError as error:
         return _from_directories(storage, paths, error)
-    finally:
-        file.close()
     shards = {shard.index: shard.path or os.path.join(paths.shards, shard_name(shard.index)) for shard in store.shards}
     return Layout(store, None, shards, store.archive or paths.archive)
 

@@ -16,7 +16,7 @@ from memstore.errors import CorruptionError
 from memstore.format.checked import verified_body
 from memstore.format.holds_file import Hold, decode_holds_file, encode_holds_file
 from memstore.format.names import StorePaths
-from memstore.fs.atomic import replace_file, try_unlink
+from memstore.fs.atomic import read_file, replace_file, try_unlink
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
 from memstore.ops.bit_search import find_flip_in_line
@@ -78,7 +78,7 @@ class SmallFileRepair:
 
     def _holds(self, quarantine: Quarantine | None) -> RepairStep:
         path = self._paths.holds
-        data = self._read(path)
+        data = read_file(self._storage, path) or b""
         mended = self._mended_holds(data, path)
         if quarantine is not None:
             with locked(self._storage, self._paths.lock("store")):
@@ -126,7 +126,7 @@ class SmallFileRepair:
 
     def _forgotten(self, finding: Finding, quarantine: Quarantine | None) -> RepairStep:
         path, offset, length = finding.path, finding.offset_bytes, finding.length_bytes
-        data = self._read(path)[offset : offset + length]
+        data = (read_file(self._storage, path) or b"")[offset : offset + length]
         whole = find_flip_in_line(data)
         if whole is None:
             copied = self._copies.read(os.path.relpath(path, self._paths.root), offset, length)
@@ -159,13 +159,3 @@ class SmallFileRepair:
             try_unlink(self._storage, path)
             self._storage.sync_directory(os.path.dirname(path))
         return RepairStep("start_anew", path, f"Set {path} aside; it is written anew, and nothing is lost by that.")
-
-    def _read(self, path: str) -> bytes:
-        try:
-            file = self._storage.open_read(path)
-        except FileNotFoundError:
-            return b""
-        try:
-            return file.read(0, file.identity().size_bytes)
-        finally:
-            file.close()

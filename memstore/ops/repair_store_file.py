@@ -22,7 +22,7 @@ from memstore.errors import CorruptionError, MemstoreError, StorageError, UsageE
 from memstore.format.lines import agent_prefix
 from memstore.format.names import StorePaths, is_lane_name, parse_day_file_name, tier_of
 from memstore.format.store_file import Placement, ShardEntry, StoreFile, decode_store_file, encode_store_file
-from memstore.fs.atomic import replace_file
+from memstore.fs.atomic import read_file, replace_file
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage, StorageFile
 from memstore.ids import ID_TAIL_CHARS, WRITER_NUMBER_MAX, directory_agent
@@ -126,7 +126,7 @@ class StoreFileRepair:
 
     def _mended(self) -> tuple[StoreFile, str] | None:
         path = self._paths.store_file
-        data = _content(self._storage, path)
+        data = read_file(self._storage, path) or b""
         whole = find_flip_in_line(data.rstrip(b"\n"))
         if whole is not None:
             return decode_store_file(whole, path), "one bit had flipped"
@@ -289,14 +289,3 @@ def _files_below(storage: Storage, directory: str, without: str) -> Iterator[str
             yield from _files_below(storage, path, without)
         else:
             yield path
-
-
-def _content(storage: Storage, path: str) -> bytes:
-    try:
-        file = storage.open_read(path)
-    except FileNotFoundError:
-        return b""
-    try:
-        return file.read(0, file.identity().size_bytes)
-    finally:
-        file.close()

@@ -22,7 +22,7 @@ from memstore.engine.lane_set import LaneSet
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.names import StorePaths
 from memstore.format.scrub_file import LISTED_MAX, ScrubFile, ScrubPass, decode_scrub_file, encode_scrub_file
-from memstore.fs.atomic import replace_file
+from memstore.fs.atomic import read_file, replace_file
 from memstore.fs.handles import ReadHandles
 from memstore.fs.lock import try_lock_file
 from memstore.fs.storage import Storage
@@ -71,14 +71,8 @@ class Scrub:
 
 def read_scrub_file(storage: Storage, paths: StorePaths) -> ScrubFile:
     """How far a store's scrub is; as if there had been none where nobody knows."""
-    try:
-        file = storage.open_read(paths.scrub)
-    except FileNotFoundError:
-        return ScrubFile()
-    try:
-        return decode_scrub_file(file.read(0, file.identity().size_bytes)) or ScrubFile()
-    finally:
-        file.close()
+    data = read_file(storage, paths.scrub)
+    return (None if data is None else decode_scrub_file(data)) or ScrubFile()
 
 
 def scrub_stats(storage: Storage, paths: StorePaths) -> dict[str, object]:

@@ -27,7 +27,7 @@ from memstore.errors import CorruptionError, LockedError, MemstoreError, Storage
 from memstore.format.forgotten import text_hash
 from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths, is_lane_name, lane_token
 from memstore.format.store_file import StoreFile
-from memstore.fs.atomic import TEMPORARY_PREFIX, replace_file, try_unlink
+from memstore.fs.atomic import TEMPORARY_PREFIX, read_file, replace_file, try_unlink
 from memstore.fs.lock import locked, try_lock_file
 from memstore.fs.storage import Storage
 from memstore.ids import agent_directory
@@ -336,17 +336,17 @@ class StoreCopier:
             (ours.holds, self._paths.holds),
             (ours.lifecycle_state, self._paths.lifecycle_state),
         ):
-            data = read_whole(self._storage, source)
+            data = read_file(self._storage, source)
             if data is None:
                 if try_unlink(self._storage, target):
                     self._storage.sync_directory(self._paths.root)
-            elif data != read_whole(self._storage, target):
+            elif data != read_file(self._storage, target):
                 replace_file(self._storage, target, data)
 
     def _follow_forgotten(self, end: int) -> None:
         """Append what the store's FORGOTTEN has up to a length; the file is never replaced while it agrees."""
-        data = (read_whole(self._storage, self._engine.paths.forgotten) or b"")[:end]
-        there = read_whole(self._storage, self._paths.forgotten) or b""
+        data = (read_file(self._storage, self._engine.paths.forgotten) or b"")[:end]
+        there = read_file(self._storage, self._paths.forgotten) or b""
         if data == there:
             return
         if not data.startswith(there):
@@ -371,18 +371,6 @@ def note_last_commit(catalog: Catalog, newest_us: int) -> None:
         return msgspec.structs.replace(store, copy_of=msgspec.structs.replace(copy, last_commit=newest_us))
 
     catalog.update(change)
-
-
-def read_whole(storage: Storage, path: str) -> bytes | None:
-    """Content of a small file; None where it is not there."""
-    try:
-        file = storage.open_read(path)
-    except FileNotFoundError:
-        return None
-    try:
-        return file.read(0, file.identity().size_bytes)
-    finally:
-        file.close()
 
 
 def remove_below(storage: Storage, path: str) -> None:

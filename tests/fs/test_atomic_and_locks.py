@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from memstore.errors import LockedError, StorageFullError
-from memstore.fs.atomic import make_directories, replace_file
+from memstore.fs.atomic import make_directories, read_file, replace_file
 from memstore.fs.handles import ReadHandles
 from memstore.fs.local import LocalStorage
 from memstore.fs.lock import locked, try_lock_file
@@ -19,6 +19,14 @@ def test_a_replaced_file_is_whole_and_leaves_nothing_behind(tmp_path):
     replace_file(storage, path, b"two")
     assert (tmp_path / "S").read_bytes() == b"two"
     assert os.listdir(tmp_path) == ["S"]
+
+
+def test_a_small_file_is_read_whole_or_is_not_there(tmp_path):
+    storage = LocalStorage()
+    assert read_file(storage, str(tmp_path / "S")) is None
+    for content in (b"", b"one", b"x" * 100_000):
+        replace_file(storage, str(tmp_path / "S"), content)
+        assert read_file(storage, str(tmp_path / "S")) == content
 
 
 def test_a_failed_replacement_keeps_the_old_content(tmp_path):
