@@ -27,7 +27,6 @@ from memstore.backup.listing import ListedAgent, Lister, Listing, SourceFile, st
 from memstore.backup.registry import Registration
 from memstore.backup.report import BackupReport
 from memstore.backup.repository import Repository, repository_for
-from memstore.backup.trees import files_below, remove_tree
 from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError, MemstoreError, StorageError, StorageFullError, UsageError
 from memstore.format.backup_file import (
@@ -49,6 +48,7 @@ from memstore.fs.atomic import make_durable_directories
 from memstore.fs.local import can_sync_file_system
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage, StorageFile
+from memstore.fs.trees import files_below, remove_tree
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.lifecycle.turn import own_turn
 
@@ -155,7 +155,7 @@ class _Making:
 
     def _remove_staging(self) -> None:
         try:
-            remove_tree(self._storage, self._staging)
+            remove_tree(self._storage, self._staging, durably=False)
         except MemstoreError as error:
             _log.warning("%s: not removed: %s", self._staging, error)
 
@@ -378,8 +378,9 @@ class _Making:
     def _drop_strangers(self, listed: set[str]) -> None:
         """Remove what an earlier round copied and the last listing does not name."""
         for path in list(files_below(self._storage, self._staging)):
-            if path not in listed and not path.startswith(".lanes" + os.sep):
-                self._storage.unlink(os.path.join(self._staging, path))
+            relative = os.path.relpath(path, self._staging)
+            if relative not in listed and not relative.startswith(".lanes" + os.sep):
+                self._storage.unlink(path)
 
     def _publish(self, name: str, system: StorageFile) -> None:
         """Make it a point: all of it synced, then its lanes named, then the point itself."""
@@ -399,12 +400,12 @@ def sync_tree(storage: Storage, root: str) -> None:
     """Make every file and name below a directory durable, one by one."""
     directories = {root}
     for path in files_below(storage, root):
-        file = storage.open_read(os.path.join(root, path))
+        file = storage.open_read(path)
         try:
             file.sync_data()
         finally:
             file.close()
-        directory = os.path.dirname(os.path.join(root, path))
+        directory = os.path.dirname(path)
         while len(directory) > len(root):
             directories.add(directory)
             directory = os.path.dirname(directory)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from memstore.backup.copying import copy_whole
-from memstore.backup.trees import files_below
 from memstore.codec.checksum import checksum
 from memstore.engine.catalog import CatalogState, check_shard_is_there
 from memstore.engine.engine import Engine
@@ -34,6 +33,7 @@ from memstore.format.names import (
 from memstore.format.store_file import ShardEntry, StoreFile, encode_store_file
 from memstore.fs.atomic import read_file
 from memstore.fs.storage import FileIdentity, StorageFile
+from memstore.fs.trees import files_below
 from memstore.manifest.index import Manifest
 
 SHARDS = os.path.join("memory", "shards")
@@ -227,10 +227,10 @@ class Lister:
         """Every file of an agent of which nobody can tell which ones count."""
         for root, below in ((directory, relative), (archive, os.path.join(ARCHIVE, os.path.basename(directory)))):
             for path in files_below(self._storage, root):
-                source = os.path.join(root, path)
-                identity = self._storage.identify(source)
+                identity = self._storage.identify(path)
                 if tier_of(os.path.basename(path)) is not None and identity is not None:
-                    yield SourceFile(os.path.join(below, path), source, source, identity.size_bytes, "")
+                    listed = os.path.join(below, os.path.relpath(path, root))
+                    yield SourceFile(listed, path, path, identity.size_bytes, "")
 
 
 def files_of(manifest: Manifest, relative: str, archive: str) -> Iterator[SourceFile]:

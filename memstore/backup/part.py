@@ -18,7 +18,6 @@ from memstore.backup.moment import Moment, find_moment
 from memstore.backup.report import RestoreReport
 from memstore.backup.repository import open_repository
 from memstore.backup.restore import Builder
-from memstore.backup.trees import remove_tree
 from memstore.config import Settings
 from memstore.engine.batch import Batch, ThreadTicket
 from memstore.engine.engine import Engine
@@ -27,6 +26,7 @@ from memstore.filters import RecordFilter
 from memstore.format.forgotten import text_hash
 from memstore.format.store_file import StoreFile
 from memstore.fs.lock import locked
+from memstore.fs.trees import remove_tree
 from memstore.ids import is_derived_id, parse_id, writer_of_id
 
 _SCRATCH = ".restoring-part-"
@@ -88,7 +88,7 @@ def restore_part(
         finally:
             copy.close()
     finally:
-        remove_tree(storage, scratch)
+        remove_tree(storage, scratch, durably=False)
     report = builder.report
     report.target = engine.paths.root
     report.seconds = engine.clock.monotonic_s() - began_s

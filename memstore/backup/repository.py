@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from memstore.backup.trees import remove_tree
 from memstore.errors import LockedError, NotFoundError, UsageError
 from memstore.format.backup_file import (
     BackupHead,
@@ -28,6 +27,7 @@ from memstore.format.backup_names import GOING_PREFIX, INCOMING_PREFIX, Reposito
 from memstore.fs.atomic import TEMPORARY_PREFIX, make_durable_directories, read_file, replace_file, try_unlink
 from memstore.fs.lock import try_lock_file
 from memstore.fs.storage import Storage
+from memstore.fs.trees import remove_tree
 from memstore.wal.scan import LineWindow
 
 
@@ -113,13 +113,13 @@ class Repository:
         going = os.path.join(self.root, f"{GOING_PREFIX}{secrets.token_hex(8)}")
         self.storage.rename(path, going)
         self.storage.sync_directory(os.path.dirname(path))
-        remove_tree(self.storage, going)
+        remove_tree(self.storage, going, durably=False)
 
     def _sweep(self) -> None:
         for entry in self.storage.list_directory(self.root):
             path = os.path.join(self.root, entry.name)
             if entry.is_directory and entry.name.startswith((INCOMING_PREFIX, GOING_PREFIX)):
-                remove_tree(self.storage, path)
+                remove_tree(self.storage, path, durably=False)
             elif not entry.is_directory and entry.name.startswith(TEMPORARY_PREFIX):
                 try_unlink(self.storage, path)
 

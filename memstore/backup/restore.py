@@ -27,7 +27,6 @@ from memstore.backup.replay import LaneReplay
 from memstore.backup.report import RestoreReport
 from memstore.backup.repository import Repository, open_repository
 from memstore.backup.target import Target
-from memstore.backup.trees import remove_tree
 from memstore.clock import Clock
 from memstore.config import MergingSettings, Settings, StorageSettings
 from memstore.engine.engine import Engine
@@ -38,6 +37,7 @@ from memstore.format.names import StorePaths
 from memstore.format.store_file import StoreFile, decode_store_file, encode_store_file
 from memstore.fs.local import can_sync_file_system
 from memstore.fs.storage import Storage
+from memstore.fs.trees import remove_tree
 from memstore.ids import WRITER_NUMBER_MAX
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.turn import own_turn
@@ -119,7 +119,7 @@ def restore_store(
         report.kept = place.swap(built, at_us=clock.now_us())
     report.target = place.root
     if report.kept is not None and discard_old:
-        remove_tree(storage, report.kept)
+        remove_tree(storage, report.kept, durably=False)
         report.kept = None
     report.seconds = clock.monotonic_s() - began_s
     return report

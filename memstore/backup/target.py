@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from memstore.backup.trees import remove_tree
 from memstore.errors import LockedError, UsageError
 from memstore.format.backup_names import point_name
 from memstore.format.names import LANE_SUFFIX, StorePaths
@@ -15,6 +14,7 @@ from memstore.format.store_file import StoreFile, decode_store_file
 from memstore.fs.atomic import make_durable_directories, read_file
 from memstore.fs.lock import try_lock_file
 from memstore.fs.storage import Storage
+from memstore.fs.trees import remove_tree
 
 _BUILDING = ".restoring-"
 _KEPT = ".before-restore-"
@@ -80,7 +80,7 @@ class Target:
         finally:
             if lock is not None:
                 lock.close()
-            remove_tree(self._storage, path)
+            remove_tree(self._storage, path, durably=False)
 
     def _sweep(self) -> None:
         parent, name = os.path.split(self._root)
@@ -96,7 +96,7 @@ class Target:
                 if lock is None:
                     continue  # that restore goes on
                 lock.close()
-            remove_tree(self._storage, path)
+            remove_tree(self._storage, path, durably=False)
 
     def swap(self, built: str, *, at_us: int) -> str | None:
         """Put what was built in its place, durably; where the old store is kept, None where there was none.

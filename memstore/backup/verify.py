@@ -17,7 +17,6 @@ from typing import Any
 from memstore.backup.laying_out import Progress, lay_out
 from memstore.backup.report import damage_as_dict
 from memstore.backup.repository import Repository, open_repository
-from memstore.backup.trees import remove_tree
 from memstore.clock import Clock
 from memstore.config import Settings
 from memstore.engine.engine import Engine
@@ -29,6 +28,7 @@ from memstore.format.lane import Slice
 from memstore.format.names import StorePaths, is_lane_name
 from memstore.fs.lock import try_lock_file
 from memstore.fs.storage import Storage
+from memstore.fs.trees import remove_tree
 from memstore.manifest.reader import load_manifest
 from memstore.ops.check import check_store
 from memstore.ops.finding import Finding
@@ -132,13 +132,13 @@ def verify_backup(
     try:
         for entry in storage.list_directory(repository.root):
             if entry.is_directory and entry.name.startswith(SCRATCH_PREFIX):
-                remove_tree(storage, os.path.join(repository.root, entry.name))
+                remove_tree(storage, os.path.join(repository.root, entry.name), durably=False)
         target = os.path.join(place, f"{SCRATCH_PREFIX}{secrets.token_hex(8)}")
         storage.make_directory(target)
         try:
             report = _Verification(repository, name, listed, target).run(clock, against, progress or _nobody)
         finally:
-            remove_tree(storage, target)
+            remove_tree(storage, target, durably=False)
     finally:
         lock.close()
     report.seconds = clock.monotonic_s() - began_s

@@ -20,6 +20,7 @@ from memstore.format.names import INCOMING_DIRECTORY, MANIFEST, SHARD_LOCK, TRAS
 from memstore.fs.atomic import replace_file, try_unlink
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
+from memstore.fs.trees import files_below, remove_tree
 from memstore.ids import agent_directory, directory_agent
 from memstore.lifecycle.erase_records import Traces
 from memstore.manifest.index import Manifest
@@ -106,17 +107,17 @@ class AgentRemoval:
             for shard in sorted({os.path.dirname(home) for home in homes}):
                 locks.enter_context(locked(self._storage, os.path.join(shard, SHARD_LOCK)))
             for home in homes:
-                self._traces.removed += files_below(self._storage, home)
+                self._traces.removed += list(files_below(self._storage, home))
                 move_to_trash(self._storage, home)
                 self._engine.manifests.get(home)  # which forgets it
         self.remove_copies()
-        self._traces.removed += files_below(self._storage, self._places.archive)
-        remove_tree(self._storage, self._places.archive)
+        self._traces.removed += list(files_below(self._storage, self._places.archive))
+        remove_tree(self._storage, self._places.archive, last=MANIFEST)
 
     def remove_copies(self) -> None:
         """Remove what moves have left of the agent, durably. Raises as `remove`."""
         for copy in self._places.copies:
-            remove_tree(self._storage, copy)
+            remove_tree(self._storage, copy, last=MANIFEST)
 
     def empty(self, agent: str, tokens: Iterable[str]) -> None:
         """Like `remove`, but leave a MANIFEST that counts lanes as merged which cannot go, so that nobody reads them.
@@ -133,16 +134,16 @@ class AgentRemoval:
             manifest = os.path.join(home, MANIFEST)
             header = encode_manifest_header(agent=agent, at=at_us, compaction_id=secrets.token_hex(8))
             replace_file(self._storage, manifest, header + encode_state(state))
-            for path in files_below(self._storage, home):
+            for path in list(files_below(self._storage, home)):
                 if path != manifest:
                     try_unlink(self._storage, path)
                     self._traces.removed.append(path)
             trash = os.path.join(home, TRASH_DIRECTORY)
-            remove_tree(self._storage, trash)
+            remove_tree(self._storage, trash, last=MANIFEST)
             self._storage.sync_directory(home)
         self.remove_copies()
-        self._traces.removed += files_below(self._storage, self._places.archive)
-        remove_tree(self._storage, self._places.archive)
+        self._traces.removed += list(files_below(self._storage, self._places.archive))
+        remove_tree(self._storage, self._places.archive, last=MANIFEST)
 
 
 def readable_manifest(storage: Storage, directory: str) -> Manifest | None:
@@ -151,22 +152,6 @@ def readable_manifest(storage: Storage, directory: str) -> Manifest | None:
         return load_manifest(storage, directory)
     except (CorruptionError, FileNotFoundError):
         return None
-
-
-def remove_tree(storage: Storage, path: str) -> None:
-    """Remove a directory and all below it, durably; the MANIFEST last, for it alone says whose directory it was."""
-    try:
-        entries = storage.list_directory(path)
-    except FileNotFoundError:
-        return
-    for entry in sorted(entries, key=lambda e: e.name == MANIFEST):
-        below = os.path.join(path, entry.name)
-        if entry.is_directory:
-            remove_tree(storage, below)
-        else:
-            try_unlink(storage, below)
-    storage.remove_directory(path)
-    storage.sync_directory(os.path.dirname(path))
 
 
 def find_agent(engine: Engine, agent_hash: str) -> tuple[str | None, str | None]:
@@ -195,19 +180,6 @@ def _names(storage: Storage, directory: str) -> list[str]:
         return sorted(entry.name for entry in storage.list_directory(directory))
     except FileNotFoundError:
         return []
-
-
-def files_below(storage: Storage, directory: str) -> list[str]:
-    """Paths of all files below a directory."""
-    try:
-        entries = storage.list_directory(directory)
-    except FileNotFoundError:
-        return []
-    found: list[str] = []
-    for entry in sorted(entries, key=lambda e: e.name):
-        path = os.path.join(directory, entry.name)
-        found += files_below(storage, path) if entry.is_directory else [path]
-    return found
 
 
 def check_places(engine: Engine) -> None:

@@ -15,7 +15,8 @@ from memstore.engine.engine import Engine
 from memstore.format.forgotten import Erased
 from memstore.format.names import KEPT_SUFFIX, StorePaths, is_lane_name, lane_token
 from memstore.fs.atomic import try_unlink
-from memstore.lifecycle.erase_agent import AgentPlaces, files_below
+from memstore.fs.trees import files_below
+from memstore.lifecycle.erase_agent import AgentPlaces
 from memstore.lifecycle.erase_backups import backups_before
 from memstore.lifecycle.erase_records import Traces
 from memstore.lifecycle.needles import Needles

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 
 from memstore.engine.engine import Engine
-from memstore.format.names import INCOMING_DIRECTORY, SHARD_LOCK, TRASH_DIRECTORY
+from memstore.format.names import INCOMING_DIRECTORY, MANIFEST, SHARD_LOCK, TRASH_DIRECTORY
 from memstore.fs.atomic import TEMPORARY_PREFIX, try_unlink
 from memstore.fs.lock import locked, try_lock_file
-from memstore.lifecycle.erase_agent import remove_tree
+from memstore.fs.trees import remove_tree
 
 
 def sweep(engine: Engine) -> int:
@@ -56,7 +56,7 @@ def _clear_shard(engine: Engine, shard: str) -> int:
     if found:
         with locked(storage, os.path.join(shard, SHARD_LOCK)):
             for path in found:
-                remove_tree(storage, path)
+                remove_tree(storage, path, last=MANIFEST)
     return len(found)
 
 

@@ -29,7 +29,7 @@ from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths, is_lane
 from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import TEMPORARY_PREFIX, read_file, replace_file, try_unlink
 from memstore.fs.lock import locked, try_lock_file
-from memstore.fs.storage import Storage
+from memstore.fs.trees import remove_tree
 from memstore.ids import agent_directory
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
@@ -250,7 +250,7 @@ class StoreCopier:
         """Remove agents that were erased. One that is missing otherwise stays: the copy is then all there is of it."""
         names = {agent_directory(agent) for agent in done}
         for shard in catalog.state.shard_paths.values():
-            remove_below(self._storage, os.path.join(shard, TRASH_DIRECTORY))
+            remove_tree(self._storage, os.path.join(shard, TRASH_DIRECTORY), last=MANIFEST)
             for entry in self._storage.list_directory(shard):
                 if not entry.is_directory or entry.name.startswith(".") or entry.name in names:
                     continue
@@ -263,7 +263,7 @@ class StoreCopier:
                     continue
                 if erased.get(text_hash(manifest.agent), -1) >= manifest.begun:
                     self._discard(home)
-                    remove_below(self._storage, catalog.state.archive_of(manifest.agent))
+                    remove_tree(self._storage, catalog.state.archive_of(manifest.agent), last=MANIFEST)
                     report.erased.add(manifest.agent)
                     continue
                 why = f"{manifest.agent!r} is missing in the store and was not erased; the second copy keeps it"
@@ -276,7 +276,7 @@ class StoreCopier:
         self._storage.rename(home, os.path.join(trash, os.path.basename(home)))
         self._storage.sync_directory(trash)
         self._storage.sync_directory(os.path.dirname(home))
-        remove_below(self._storage, trash)
+        remove_tree(self._storage, trash, last=MANIFEST)
 
     def _is_there(self, agent: str) -> bool:
         """Whether the store has files of an agent; the merge lock is held, so it does not move."""
@@ -371,19 +371,3 @@ def note_last_commit(catalog: Catalog, newest_us: int) -> None:
         return msgspec.structs.replace(store, copy_of=msgspec.structs.replace(copy, last_commit=newest_us))
 
     catalog.update(change)
-
-
-def remove_below(storage: Storage, path: str) -> None:
-    """Remove a directory and all below it, durably; the MANIFEST last, for it alone says whose directory it was."""
-    try:
-        entries = storage.list_directory(path)
-    except FileNotFoundError:
-        return
-    for entry in sorted(entries, key=lambda e: e.name == MANIFEST):
-        below = os.path.join(path, entry.name)
-        if entry.is_directory:
-            remove_below(storage, below)
-        else:
-            try_unlink(storage, below)
-    storage.remove_directory(path)
-    storage.sync_directory(os.path.dirname(path))
