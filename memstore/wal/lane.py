@@ -16,8 +16,8 @@ from collections.abc import Callable
 from memstore.errors import StorageError
 from memstore.format.lane import encode_header
 from memstore.format.names import StorePaths, lane_name
-from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import Storage, StorageFile
+from memstore.wal.begin import begin_lane
 from memstore.wal.mirror import Mirror
 
 MirrorLost = Callable[[StorageError], None]
@@ -141,21 +141,7 @@ def create_lane(
     Raises:
         StorageFullError: no space; nothing was created.
     """
-    temporary = temporary_path(paths.lanes)
     path = os.path.join(paths.lanes, lane_name(writer_number, token))
-    file = storage.create(temporary)
-    try:
-        if not file.try_lock():
-            raise StorageError(f"{temporary}: a new file is locked by somebody else")
-        header = encode_header(store=store_id, writer=writer_number, at=at_us, durability="fsync" if durable else "os")
-        file.write(header, 0)
-        # A power cut between here and the first commit must not leave a lane without its first line: nobody could tell
-        # whose records it held.
-        file.sync_data()
-        storage.rename(temporary, path)
-        storage.sync_directory(paths.lanes)
-    except BaseException:
-        try_unlink(storage, temporary)
-        file.close()
-        raise
+    header = encode_header(store=store_id, writer=writer_number, at=at_us, durability="fsync" if durable else "os")
+    file = begin_lane(storage, path, header)
     return LaneWriter(file, path, end=len(header), durable=durable, created_s=created_s)

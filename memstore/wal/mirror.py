@@ -11,8 +11,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from memstore.errors import StorageError
 from memstore.format.names import StorePaths
-from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import Storage, StorageFile
+from memstore.wal.begin import begin_lane
 
 
 class Mirror:
@@ -90,21 +90,8 @@ def create_mirror(storage: Storage, paths: StorePaths, name: str, *, header: byt
     Raises:
         StorageError: the copy's volume refused; nothing was created.
     """
-    temporary = temporary_path(paths.lanes)
-    path = os.path.join(paths.lanes, name)
     try:
-        file = storage.create(temporary)
+        file = begin_lane(storage, os.path.join(paths.lanes, name), header)
     except FileNotFoundError as error:
         raise StorageError(f"{paths.lanes}: the second copy is not there") from error
-    try:
-        if not file.try_lock():
-            raise StorageError(f"{temporary}: a new file is locked by somebody else")
-        file.write(header, 0)
-        file.sync_data()
-        storage.rename(temporary, path)
-        storage.sync_directory(paths.lanes)
-    except BaseException:
-        try_unlink(storage, temporary)
-        file.close()
-        raise
     return Mirror(file, durable=durable, executor=one_thread())
