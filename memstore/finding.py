@@ -68,7 +68,8 @@ class Finding:
             query: as in `search`.
             by: fields to group by, as for facets; a record with several tags is in several groups.
             metrics: ``avg(ms)``, ``sum(bytes)``, ``min(confidence)``, ``max(...)``, ``count(...)``, ``p50(ms)``,
-                ``p99.9(context.KEY)``; percentiles are within 1 %, everything else is exact.
+                ``p99.9(context.KEY)``; percentiles are within 1 % of the exact value,
+                however the records are spread over months and files; everything else is exact.
             interval: width of a group in time: ``hour``, ``day``, ``week`` (from 1970-01-01 on), ``15min``, ``6h``, or
                 seconds.
             filters: see `SearchFilters`.

@@ -1,8 +1,8 @@
 """Groups and figures from the index's columns, added up over sources.
 
-tantivy gives the groups of one partition as pages of a composite aggregation, each with sums and, for percentiles,
-counts of logarithmic buckets; all of these can be added. An average is a sum over a count, a percentile is read off
-the added buckets (`memstore.search.sketch`), everything else is exact.
+Each source gives its groups (`memstore.search.grouping`) with sums and, for percentiles, counts of logarithmic buckets;
+all of these can be added. An average is a sum over a count, a percentile is read off the added buckets
+(`memstore.search.sketch`) and is within 1 % however many sources there are, everything else is exact.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ import tantivy
 
 from memstore.errors import UsageError
 from memstore.nearest import nearest_name
-from memstore.search.collect import matching, plain_value
-from memstore.search.foreign import translated
+from memstore.search.compile import Compiler
+from memstore.search.grouping import Group, Grouping, buckets_of, refuse_many, stats_of
 from memstore.search.partition import Partition
 from memstore.search.query import FIELD_NAMES
 from memstore.search.result import AggregateRow
-from memstore.search.schema import BYTES, CONFIDENCE, CONTEXT_FIELDS, MS, SKETCH, TIME, context_column
-from memstore.search.sketch import percentiles
+from memstore.search.schema import BYTES, CONFIDENCE, CONTEXT_FIELDS, MS, TAG, context_column
+from memstore.search.sketch import PackedCounts, packed, percentiles, unpacked
 from memstore.timestamps import US_PER_DAY, iso_text
 
-PAGE_GROUPS = 10_000
-GROUPS_MAX = 1_000_000
-"""Groups that an answer holds: more are nobody's to read, and each costs memory."""
 _METRIC = re.compile(r"(avg|sum|min|max|count|p(\d{1,2}(?:\.\d+)?|100))\(([\w.-]+)\)")
 _INTERVAL = re.compile(r"(\d+)\s*(s|sec|min|m|h|d|w)")
 _UNITS_US = {
@@ -118,26 +115,32 @@ def parse_interval(text: str | float) -> int:
 
 
 @dataclass(slots=True)
-class _Group:
+class _Sum:
     count: int = 0
     stats: dict[str, list[float]] = field(default_factory=dict)
-    buckets: dict[str, dict[int, int]] = field(default_factory=dict)
+    buckets: dict[str, PackedCounts] = field(default_factory=dict)
 
 
 class Aggregator:
     """Adds up groups. Used by one thread.
 
     Args:
+        compiler: makes queries.
         by: names to group by, each with its column.
         metrics: figures of each group.
         interval_us: width of a group in time; None: time does not divide.
     """
 
-    def __init__(self, by: dict[str, str], metrics: Sequence[Metric], interval_us: int | None) -> None:
-        self._by = by
+    def __init__(
+        self, compiler: Compiler, *, by: dict[str, str], metrics: Sequence[Metric], interval_us: int | None
+    ) -> None:
+        columns = list(dict.fromkeys(by.values()))
+        self._by = {name: columns.index(column) for name, column in by.items()}
         self._metrics = metrics
-        self._interval_us = interval_us
-        self._groups: dict[tuple[Any, ...], _Group] = {}
+        self._is_timed = interval_us is not None
+        self._counts_twice = TAG in columns
+        self._grouping = Grouping(compiler, by=columns, interval_us=interval_us, measures=_measures(metrics))
+        self._sums: dict[tuple[Any, ...], _Sum] = {}
         self.total = 0
 
     def collect(self, partition: Partition, query: tantivy.Query) -> None:
@@ -147,99 +150,57 @@ class Aggregator:
             IndexFailedError: the index refused.
             UsageError: there are more than a million groups.
         """
-        measures = self._measures()
-        if not self._by and self._interval_us is None:
-            with translated("the search index"):
-                count = matching(partition.searcher.search(query, 1))
-                answer = partition.searcher.aggregate(query, measures) if measures and count else {}
-            self._take((), count, answer)
-            self.total += count
-            return
-        with translated("the search index"):
-            self.total += matching(partition.searcher.search(query, 1))
-        after: dict[str, str] | None = None
-        while True:
-            composite: dict[str, Any] = {"sources": self._sources(), "size": PAGE_GROUPS}
-            if after is not None:
-                composite["after"] = after
-            asked: dict[str, Any] = {"g": {"composite": composite}}
-            if measures:
-                asked["g"]["aggs"] = measures
-            with translated("the search index"):
-                answer = partition.searcher.aggregate(query, asked)["g"]
-            for bucket in answer["buckets"]:
-                self._take(self._key(bucket["key"]), int(bucket["doc_count"]), bucket)
-            if len(self._groups) > GROUPS_MAX:
-                raise UsageError(f"there are more than {GROUPS_MAX} groups; group by less, or filter more")
-            after = answer.get("after_key")
-            if after is None or len(answer["buckets"]) < PAGE_GROUPS:
-                return
+        counted = 0
+        for group in self._grouping.groups(partition, query):
+            self._take(group)
+            counted += group.records
+            refuse_many(len(self._sums))
+        # A record has one value of any other field, or none, so it is in one group.
+        self.total += self._grouping.total(partition, query) if self._counts_twice else counted
 
     def rows(self) -> tuple[AggregateRow, ...]:
         """The groups: in order of time where that divides them, else the largest first."""
-        rows = [self._row(key, group) for key, group in self._groups.items()]
-        if self._interval_us is not None:
+        rows = [self._row(key, each) for key, each in self._sums.items()]
+        if self._is_timed:
             return tuple(sorted(rows, key=lambda row: (row.key["time"], -row.count, str(row.key))))
         return tuple(sorted(rows, key=lambda row: (-row.count, str(row.key))))
 
-    def _sources(self) -> list[dict[str, Any]]:
-        sources: list[dict[str, Any]] = [
-            {name: {"terms": {"field": column, "missing_bucket": True}}} for name, column in self._by.items()
-        ]
-        if self._interval_us is not None:
-            sources.insert(0, {_TIME_SOURCE: {"histogram": {"field": TIME, "interval": float(self._interval_us)}}})
-        return sources
-
-    def _measures(self) -> dict[str, Any]:
-        measures: dict[str, Any] = {}
-        for column in {metric.field for metric in self._metrics if metric.kind != "percentile"}:
-            measures[f"s:{column}"] = {"stats": {"field": column}}
-        for column in {metric.field for metric in self._metrics if metric.kind == "percentile"}:
-            measures[f"b:{column}"] = {"terms": {"field": f"{SKETCH}.{column}", "size": _BUCKETS_MAX}}
-        return measures
-
-    def _key(self, found: dict[str, Any]) -> tuple[Any, ...]:
-        key = tuple(plain_value(column, found[name]) for name, column in self._by.items())
-        if self._interval_us is None:
-            return key
-        return (int(found[_TIME_SOURCE]), *key)
-
-    def _take(self, key: tuple[Any, ...], count: int, answer: dict[str, Any]) -> None:
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = _Group()
-        group.count += count
-        for name, value in answer.items():
+    def _take(self, group: Group) -> None:
+        known = self._sums.get(group.key)
+        if known is None:
+            known = self._sums[group.key] = _Sum()
+        known.count += group.records
+        for name, value in group.figures.items():
             kind, _, column = name.partition(":")
             if kind == "s" and value["count"]:
-                stats = group.stats.setdefault(column, [0, 0.0, value["min"], value["max"]])
+                stats = known.stats.setdefault(column, [0, 0.0, value["min"], value["max"]])
                 stats[0] += value["count"]
                 stats[1] += value["sum"]
                 stats[2] = min(stats[2], value["min"])
                 stats[3] = max(stats[3], value["max"])
             elif kind == "b":
-                buckets = group.buckets.setdefault(column, {})
-                for bucket in value["buckets"]:
-                    number = int(bucket["key"])
-                    buckets[number] = buckets.get(number, 0) + int(bucket["doc_count"])
+                counts = {int(bucket["key"]): int(bucket["doc_count"]) for bucket in value["buckets"]}
+                known.buckets[column] = packed(counts, known.buckets.get(column))
 
-    def _row(self, key: tuple[Any, ...], group: _Group) -> AggregateRow:
+    def _row(self, key: tuple[Any, ...], each: _Sum) -> AggregateRow:
         named: dict[str, Any] = {}
-        values = list(key)
-        if self._interval_us is not None:
-            named["time"] = iso_text(values.pop(0))
-        named.update(zip(self._by, values, strict=True))
-        return AggregateRow(named, group.count, {metric.name: self._figure(metric, group) for metric in self._metrics})
-
-    def _figure(self, metric: Metric, group: _Group) -> float | None:
-        if metric.kind == "percentile":
-            return percentiles(group.buckets.get(metric.field, {}), [metric.percent])[0]
-        stats = group.stats.get(metric.field)
-        if stats is None:
-            return 0 if metric.kind == "count" else None
-        count, total, low, high = stats
-        return {"count": count, "sum": total, "min": low, "max": high, "avg": total / count}[metric.kind]
+        if self._is_timed:
+            named["time"] = iso_text(key[0])
+        named.update((name, key[position + self._is_timed]) for name, position in self._by.items())
+        return AggregateRow(named, each.count, {metric.name: _figure(metric, each) for metric in self._metrics})
 
 
-_TIME_SOURCE = "@time"
-_BUCKETS_MAX = 65_000
+def _measures(metrics: Sequence[Metric]) -> dict[str, Any]:
+    plain = {metric.field for metric in metrics if metric.kind != "percentile"}
+    ranked = {metric.field for metric in metrics if metric.kind == "percentile"}
+    return dict([*map(stats_of, sorted(plain)), *map(buckets_of, sorted(ranked))])
+
+
+def _figure(metric: Metric, each: _Sum) -> float | None:
+    if metric.kind == "percentile":
+        return percentiles(unpacked(each.buckets.get(metric.field)), [metric.percent])[0]
+    stats = each.stats.get(metric.field)
+    if stats is None:
+        return 0 if metric.kind == "count" else None
+    count, total, low, high = stats
+    return {"count": count, "sum": total, "min": low, "max": high, "avg": total / count}[metric.kind]

@@ -141,15 +141,13 @@ class FacetCollector:
 
     def collect(self, partition: Partition, query: tantivy.Query) -> None:
         """Take what a source has. Raises as `HitCollector.collect`."""
-        if not self.fields:
-            return
-        asked = {name: {"terms": {"field": target, "size": VALUES_MAX}} for name, target in self.fields.items()}
-        with translated("the search index"):
-            found = partition.searcher.aggregate(query, asked)
-        for name, answer in found.items():
+        for name, target in self.fields.items():
+            # One at a time: an answer has so many values, those of all its fields together.
+            with translated("the search index"):
+                found = partition.searcher.aggregate(query, {"f": {"terms": {"field": target, "size": VALUES_MAX}}})
             counts = self.counts.setdefault(name, {})
-            for bucket in answer["buckets"]:
-                value = plain_value(self.fields[name], bucket_value(bucket))
+            for bucket in found["f"]["buckets"]:
+                value = plain_value(target, bucket_value(bucket))
                 counts[value] = counts.get(value, 0) + int(bucket["doc_count"])
 
     def largest(self, limit: int) -> dict[str, list[tuple[FacetValue, int]]]:

@@ -181,7 +181,7 @@ class Search:
             asked = self._asked(question, filters)
 
             def add_up(plan: Plan) -> tuple[Aggregator, Scanned, tuple[str, ...], Question]:
-                aggregator = Aggregator(fields, figures, interval_us)
+                aggregator = Aggregator(self._compiler, by=fields, metrics=figures, interval_us=interval_us)
                 return aggregator, self._searcher.aggregate(plan, asked, aggregator), tuple(plan.notes), question
 
             return self._answer(asked, add_up)

@@ -7,6 +7,7 @@ A value's bucket is the whole part of its logarithm to a base just above 1, so t
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping
 
 RELATIVE_ERROR = 0.01
@@ -33,6 +34,24 @@ def value_of(bucket: int) -> float:
         return 0.0
     size = 2 * math.exp((abs(bucket) - _OFFSET) * _LOG_GAMMA) / (1 + _GAMMA)
     return size if bucket > 0 else -size
+
+
+PackedCounts = bytes
+"""Buckets and counts by turns, 16 bytes of a pair, for many groups' sake; a dict takes six times as much."""
+
+
+def packed(counts: Mapping[int, int], more: PackedCounts | None = None) -> PackedCounts:
+    """Counts of buckets, and those that were packed before, added up."""
+    added = unpacked(more)
+    for bucket, count in counts.items():
+        added[bucket] = added.get(bucket, 0) + count
+    return array("q", [number for pair in added.items() for number in pair]).tobytes()
+
+
+def unpacked(counts: PackedCounts | None) -> dict[int, int]:
+    """What was `packed`."""
+    numbers = array("q", counts or b"")
+    return dict(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def percentiles(counts: Mapping[int, int], wanted: Iterable[float]) -> list[float | None]:
