@@ -24,7 +24,7 @@ from memstore.format.names import (
     lane_token,
 )
 from memstore.fs.storage import Storage, StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.wal.reader import iterate_footer
 from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
 from memstore.wal.seal import header_end, read_header, read_seal
@@ -170,13 +170,7 @@ class Feed:
         damaged = set()
         for item in scanned.slices():
             try:
-                data = read_verified(
-                    lane.file,
-                    offset_bytes=item.offset,
-                    length_bytes=item.length,
-                    xxh3=item.xxh3,
-                    records=item.records,
-                )
+                data = read_listed(lane.file, item)
             except CorruptionError as error:
                 _log.debug("not fed: %s", error)
                 damaged.add(item.day)

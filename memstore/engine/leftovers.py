@@ -18,7 +18,7 @@ from memstore.errors import CorruptionError
 from memstore.format.lane import Slice
 from memstore.format.lines import agent_prefix
 from memstore.fs.storage import Storage, StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.wal.reader import LaneReader
@@ -117,13 +117,7 @@ class Leftovers:
             if item.day != day:
                 continue
             with contextlib.suppress(CorruptionError):
-                data = read_verified(
-                    file,
-                    offset_bytes=item.offset,
-                    length_bytes=item.length,
-                    xxh3=item.xxh3,
-                    records=item.records,
-                )
+                data = read_listed(file, item)
                 found.update(checksum(line) for line in data.split(b"\n"))
         return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from memstore.errors import CorruptionError
 from memstore.format.lane import Seal, Slice
 from memstore.fs.storage import StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.hot.writer import SortedPart, part_of_lines
 from memstore.wal.reader import iterate_footer
 
@@ -81,9 +81,7 @@ def sorted_parts(lanes: list[SealedLane], run: list[TaggedSlice], prefix_bytes: 
     for item, index in run:
         lane = lanes[index]
         try:
-            data = read_verified(
-                lane.file, offset_bytes=item.offset, length_bytes=item.length, xxh3=item.xxh3, records=item.records
-            )
+            data = read_listed(lane.file, item)
         except CorruptionError as error:
             raise DamagedSliceError(lane.token, error) from error
         parts.append(SortedPart(data, item.records, item.t_min, item.t_max))

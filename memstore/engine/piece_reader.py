@@ -22,7 +22,7 @@ from memstore.format.names import TRASH_DIRECTORY, parse_cold_file_name, parse_d
 from memstore.format.repeats import LineParts, expand_parts, is_repeat, original_id, take_apart
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage, StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.manifest.index import BlockRef, FrameRef, Manifest, frame_refs
 from memstore.packed.reader import read_frame
 
@@ -118,23 +118,11 @@ class PieceReader:
 
     def _data(self, manifest: Manifest | None, piece: Piece) -> bytes:
         if isinstance(piece, SlicePiece):
-            return read_verified(
-                piece.file,
-                offset_bytes=piece.offset,
-                length_bytes=piece.length,
-                xxh3=piece.xxh3,
-                records=piece.records,
-            )
+            return read_listed(piece.file, piece)
         assert manifest is not None
         path = self.path_of(manifest, piece.file)
         if isinstance(piece, BlockRef):
-            return read_verified(
-                self._handles.get(path),
-                offset_bytes=piece.offset,
-                length_bytes=piece.length,
-                xxh3=piece.xxh3,
-                records=piece.records,
-            )
+            return read_listed(self._handles.get(path), piece)
         key = (path, piece.offset, piece.xxh3)  # the name may come back once an agent was erased
         data = self._frames.get(key)
         if data is None:

@@ -25,7 +25,7 @@ from memstore.errors import MemstoreError
 from memstore.format.names import LANE_SUFFIX, StorePaths
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.metrics import Metrics
@@ -119,13 +119,7 @@ class Spare:
         name = os.path.splitext(os.path.basename(piece.file.path))[0] + LANE_SUFFIX
         file = self._storage.open_read(os.path.join(StorePaths(copy.root).lanes, name))
         try:
-            return read_verified(
-                file,
-                offset_bytes=piece.offset,
-                length_bytes=piece.length,
-                xxh3=piece.xxh3,
-                records=piece.records,
-            )
+            return read_listed(file, piece)
         finally:
             file.close()
 

@@ -10,7 +10,7 @@ from memstore.errors import CorruptionError, StorageError
 from memstore.format.lines import split_lines
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.manifest.index import BlockRef
 from memstore.ops.finding import Finding
 from memstore.ops.reading_files import FileResult, IdPiece, IdRun, OnBytes
@@ -86,13 +86,7 @@ def _error(file: StorageFile, block: BlockRef, data: bytes, lines: RecordLines) 
     """Why a block is not what it should be; None where it is."""
     if len(data) != block.length or checksum(data) != block.xxh3:
         try:  # once more, by itself: it says what is wrong, and a merge may have written it again meanwhile
-            data = read_verified(
-                file,
-                offset_bytes=block.offset,
-                length_bytes=block.length,
-                xxh3=block.xxh3,
-                records=block.records,
-            )
+            data = read_listed(file, block)
         except CorruptionError as error:
             return error.reason
         except StorageError as error:

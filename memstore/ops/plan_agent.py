@@ -35,7 +35,7 @@ from memstore.format.names import (
     tier_of,
 )
 from memstore.fs.atomic import TEMPORARY_PREFIX
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.ids import ID_TAIL_CHARS, agent_directory
 from memstore.lifecycle.needles import line_id
 from memstore.manifest.index import SETTLED, BlockRef, FrameRef
@@ -425,13 +425,7 @@ class _Planning:
         for lane in self._waiting_lanes():
             for item in lane.agent_slices(self._plan.agent).slices:
                 try:
-                    data = read_verified(
-                        lane.file,
-                        offset_bytes=item.offset,
-                        length_bytes=item.length,
-                        xxh3=item.xxh3,
-                        records=item.records,
-                    )
+                    data = read_listed(lane.file, item)
                 except CorruptionError:
                     continue
                 yield from map(checksum, split_lines(data))

@@ -30,7 +30,7 @@ from memstore.format.names import MANIFEST, TRASH_DIRECTORY, parse_cold_file_nam
 from memstore.fs.atomic import TEMPORARY_PREFIX, temporary_path, try_unlink
 from memstore.fs.local import can_sync_file_system
 from memstore.fs.storage import Storage, StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.compaction import compacted_state
 from memstore.manifest.index import BlockRef, Manifest, frame_refs
@@ -216,9 +216,7 @@ class AgentCopier:
             )
         position = 0
         for ref in frame_refs(packed):
-            data = read_verified(
-                source, offset_bytes=ref.offset, length_bytes=ref.length, xxh3=ref.xxh3, records=ref.records
-            )
+            data = read_listed(source, ref)
             file.write(data, ref.offset)
             position = ref.offset + ref.length
         while position < packed.size:  # the seek table, which has checksums of its own

@@ -26,7 +26,7 @@ from memstore.format.names import StorePaths
 from memstore.format.version import check_version
 from memstore.fs.atomic import make_directories
 from memstore.fs.storage import Storage, StorageFile
-from memstore.fs.verified import read_verified
+from memstore.fs.verified import read_listed
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 
 _log = logging.getLogger(__name__)
@@ -128,9 +128,7 @@ def commit_is_whole(file: StorageFile, scanned: ScannedCommit) -> bool:
     """Whether every slice of a commit verifies."""
     try:
         for item in scanned.slices():
-            read_verified(
-                file, offset_bytes=item.offset, length_bytes=item.length, xxh3=item.xxh3, records=item.records
-            )
+            read_listed(file, item)
     except CorruptionError:
         return False
     return True
