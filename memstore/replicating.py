@@ -34,7 +34,7 @@ class Replicating:
             StorageError: a volume refused; `sync_replica` goes on.
         """
         add_replica(self._engine, volume)
-        self._replicator.run()
+        self._replicator.run_in_turn()
         return self.replica_status() or {}
 
     def remove_replica(self) -> str:
@@ -50,9 +50,10 @@ class Replicating:
 
         Raises:
             StorageError: a volume refused; the next call goes on.
+            LockedError: another process was at it for a minute.
         """
         self._engine.check_writable()
-        self._replicator.run()
+        self._replicator.run_in_turn()
         return self.replica_status() or {}
 
     def replica_status(self) -> dict[str, Any] | None:

@@ -36,8 +36,8 @@ from memstore.wal.seal import commit_is_whole, header_end, read_seal
 _log = logging.getLogger(__name__)
 JOIN_DRAIN_S = 5.0
 """How long other processes get to give up lanes that are not mirrored; they look for it every second."""
-SETTLE_WAIT_S = 60.0
-"""How long an erasure waits for another process that is at the copy."""
+WAIT_S = 60.0
+"""How long those wait who must have it done now: an erasure, or a user who asked for it."""
 _COPY_BYTES = 4 * 1024 * 1024
 
 
@@ -106,7 +106,7 @@ class Replicator:
         self._thread, self._stop, self._copier = None, threading.Event(), None
 
     def run(self, stop: Callable[[], bool] | None = None) -> ReplicaReport | None:
-        """Bring the copy up to date now; None where there is none, or where another process is at it.
+        """Bring the copy up to date now; None where there is none, or where somebody else is at it.
 
         Raises:
             StorageError: a volume refused; what was copied stays, and the next run goes on.
@@ -121,16 +121,26 @@ class Replicator:
         finally:
             lock.close()
 
+    def run_in_turn(self) -> ReplicaReport | None:
+        """Bring the copy to what the store is now, after whoever is at it: he may have passed what is new since.
+
+        Returns:
+            What `run` gives; None where there is no copy.
+
+        Raises:
+            StorageError: as of `run`.
+            LockedError: somebody else was at it for a minute, or a merge did not end in time.
+        """
+        with locked(self._storage, self._engine.paths.lock("replica"), timeout_s=WAIT_S):
+            entry = self._engine.catalog.reload().store.replica
+            return None if entry is None else self._run(entry, self._stop.is_set)
+
     def settle(self) -> str | None:
         """Bring the copy to what the store is now, for an erasure: why it could not be, or None."""
         try:
-            with locked(self._storage, self._engine.paths.lock("replica"), timeout_s=SETTLE_WAIT_S):
-                entry = self._engine.catalog.reload().store.replica
-                report = None if entry is None else self._run(entry, self._stop.is_set)
+            report = self.run_in_turn()
         except MemstoreError as error:
             return str(error)
-        except FileNotFoundError as error:
-            return f"{error.filename or error}: it has gone"
         return None if report is None or not report.waiting else "; ".join(report.waiting)
 
     def _work(self) -> None:
@@ -145,8 +155,6 @@ class Replicator:
                 told = "" if report is None else "; ".join(report.waiting)
             except MemstoreError as error:
                 told = str(error)
-            except FileNotFoundError as error:  # a volume has gone in the middle of it
-                told = f"{error.filename or error}: it has gone"
             except Exception as error:  # noqa: BLE001 - logged; the thread goes on with the next request
                 told = repr(error)
                 _log.exception("the second copy could not be brought up to date")
@@ -166,6 +174,10 @@ class Replicator:
             raise LockedError(f"{entry.path}: somebody is just making this copy the store, or at it from elsewhere")
         try:
             return self._bring_up_to_date(entry, stop)
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"{error.filename or error}: it has gone in the middle of copying; is the volume there?"
+            ) from error
         finally:
             lock.close()
 

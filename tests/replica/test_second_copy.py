@@ -126,18 +126,20 @@ def test_merged_records_leave_the_lanes_of_the_copy_for_its_files(root: str, vol
 
 
 def test_a_day_file_is_not_copied_again_when_it_grows(root: str, volume: str) -> None:
-    with MemStore(root, settings=QUIET) as store:
-        store.append(agent_id="a", content="x" * 5000)
-        path = store.add_replica(volume)["path"]
-        before = os.stat(_day_file(path)).st_ino
-        store.append(agent_id="a", content="y")
-        store.drain()
-        report = store._replicator.run()
-        assert report is not None
-        assert report.copied is not None
-        assert 0 < report.copied.bytes < 1000, "only what is new"
-        assert os.stat(_day_file(path)).st_ino == before
-        assert Path(_day_file(path)).read_bytes() == Path(_day_file(root)).read_bytes()
+    engine = make_engine(root)
+    put(engine, "a", "x" * 5000)
+    engine.drain(timeout_s=5)
+    path = give_copy(engine, volume)
+    before = os.stat(_day_file(path)).st_ino
+    put(engine, "a", "y")
+    engine.drain(timeout_s=5)
+    report = Replicator(engine).run()
+    assert report is not None
+    assert report.copied is not None
+    assert 0 < report.copied.bytes < 1000, "only what is new"
+    assert os.stat(_day_file(path)).st_ino == before
+    assert Path(_day_file(path)).read_bytes() == Path(_day_file(root)).read_bytes()
+    engine.close()
 
 
 def _day_file(root: str) -> str:
@@ -670,7 +672,7 @@ def test_an_agent_that_is_lost_and_was_not_erased_stays_in_the_copy(
 ) -> None:
     store, path, ids = merged
     shutil.rmtree(os.path.dirname(_day_file(root)))
-    report = store._replicator.run()
+    report = store._replicator.run_in_turn()
     assert report is not None
     assert "was not erased" in report.waiting[0]
     with MemStore(path, settings=QUIET) as copy:
