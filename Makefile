@@ -38,12 +38,8 @@ power-tools:
 	strace nbdkit nbdkit-plugin-python libnbd-bin fuse3 eatmydata e2fsprogs >/dev/null 2>&1; } || \
 	echo "$(POWER_TOOLS): one is missing and cannot be installed: the tests that need it are skipped"
 
-# Left out until they are explained, and run by name: the state machine (`make crash`; CRASH_SEED=2120231223, kind lively, shows damage in
-# a lane) and a second copy that goes and comes under many threads, which stays behind since backups, repair and copies came together.
-NOT_YET := --ignore tests/crash/test_state_machine.py \
-	--deselect tests/replica/test_second_copy.py::test_many_threads_append_while_the_copy_goes_and_comes
 test: $(STAMP) other-readers power-tools  ## every test
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(NOT_YET)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy strict, and the floors
 	$(BIN)/ruff check

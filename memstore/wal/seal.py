@@ -30,7 +30,7 @@ from memstore.fs.verified import read_listed
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 
 _log = logging.getLogger(__name__)
-_FOOTER_WRITE_BYTES = 1024 * 1024
+_WRITE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,7 @@ def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: 
             end = item
     commits_end = end.offset
     if not own:
-        while commits and not commit_is_whole(file, commits[-1]):
-            commits_end = commits.pop().offset
-            if header.durability == "fsync":
-                break  # the one before was acknowledged: should it not verify, that is damage
+        commits_end = _drop_unfinished(file, commits, header, end=commits_end)
         damaged = [d for d in damaged if d[0] < commits_end]
     torn_bytes = 0
     if commits_end < size:
@@ -132,6 +129,33 @@ def commit_is_whole(file: StorageFile, scanned: ScannedCommit) -> bool:
     except CorruptionError:
         return False
     return True
+
+
+def _drop_unfinished(file: StorageFile, commits: list[ScannedCommit], header: LaneHeader, *, end: int) -> int:
+    """Drop commits from the end that a dead writer did not finish; where the others end.
+
+    The last one that is whole is left so that the next sync carries it.
+    """
+    while commits and not commit_is_whole(file, commits[-1]):
+        end = commits.pop().offset
+        if header.durability == "fsync":
+            break  # the one before was acknowledged: should it not verify, that is damage
+    if commits:
+        _write_again(file, commits[-1])
+    return end
+
+
+def _write_again(file: StorageFile, scanned: ScannedCommit) -> None:
+    """Have the next sync carry a commit whose own sync may have failed.
+
+    Its writer was told, and nobody is told twice: the kernel counts such pages as clean, shows them to all who read,
+    and writes them to the disk only once somebody has written to them again.
+    """
+    position = scanned.offset
+    while position < scanned.end:
+        data = file.read(position, min(_WRITE_BYTES, scanned.end - position))
+        file.write(data, position)
+        position += len(data)
 
 
 def _write_footer(file: StorageFile, commits: list[ScannedCommit], damaged: list[tuple[int, int]], at_us: int) -> Seal:
@@ -157,7 +181,7 @@ def _write_footer(file: StorageFile, commits: list[ScannedCommit], damaged: list
     for line in (*map(encode_slice, slices), encode_seal(seal)):
         batch.append(line)
         batch_bytes += len(line)
-        if batch_bytes >= _FOOTER_WRITE_BYTES:
+        if batch_bytes >= _WRITE_BYTES:
             file.write(b"".join(batch), position)
             position += batch_bytes
             batch, batch_bytes = [], 0

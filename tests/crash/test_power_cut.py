@@ -17,7 +17,7 @@ from support import QUIET, TINY, make_engine, put, put_many
 
 from memstore.engine.engine import Engine
 from memstore.engine.reading import Reading
-from memstore.errors import CorruptionError, MemstoreError, StorageError
+from memstore.errors import CorruptionError, MemstoreError, StorageError, WriterBrokenError
 from memstore.testing.crashing import CrashingStorage
 
 DAYS = ("2025-01-13T10:00:00Z", "2025-01-14T10:00:00Z", "2025-01-15T00:00:00Z")
@@ -370,6 +370,26 @@ def test_a_day_file_that_has_gone_is_damage_where_its_lanes_have_gone_too() -> N
     zero(machine.storage, path, size, size + 300)
     with pytest.raises(CorruptionError, match="the lanes it merged or the files it moved are gone"):
         check(machine.engine(), machine.journal)
+
+
+def test_a_lane_that_somebody_else_seals_is_whole_though_the_sync_of_its_last_commit_had_failed() -> None:
+    """The writer's sync fails, and cutting the lane back too; he dies. Who seals it sees the commit in the page cache,
+    where it counts as clean: it must be written once more, or the next sync leaves it out.
+    """
+    machine = Machine(0)
+    writer = machine.engine()
+    put(writer, "a", "first")
+    machine.storage.power.fail_sync(path="*/lanes/*")
+    machine.storage.power.fail("truncate")
+    with pytest.raises(WriterBrokenError):
+        put(writer, "a", "x" * 20_000)
+    machine.kill(writer)
+    other = machine.engine()
+    put(other, "a", "second")
+    other.maintenance._waiting()  # seals what dead writers left
+    machine.die()
+    for seed in range(20):
+        assert not machine.found(seed).run(go_on)
 
 
 # -- anything, in any order
