@@ -159,7 +159,11 @@ class CrashingStorage:
     def link(self, source: str, target: str) -> None:
         with self._lock:
             self.enter("link", source)
-            raise StorageError(f"{source}: cannot link to {target}: a node of this tree has one name")
+            node, _ = self._tree.content_of(source, "link")
+            parent, name = self._tree.vacancy(target)
+            if node.device != parent.device:
+                raise StorageError(f"{source}: cannot link to {target}: invalid cross-device link")
+            self._tree.link(node, parent, name)
 
     def unlink(self, path: str) -> None:
         with self._lock:

@@ -37,6 +37,7 @@ class NodeTree:
         self._live: dict[int, Node] = {}
         self.names = UnsyncedNames()
         self.root = self._new_node(_ROOT_DEVICE, self._next_number, None)
+        self.root.links = 1
         self._next_number += 1
         for device, path in enumerate(mounts, _ROOT_DEVICE + 1):
             self._mount(path, device)
@@ -98,8 +99,16 @@ class NodeTree:
         """A new empty file or directory."""
         number, needed = self._take_number(parent.device)
         node = self._new_node(parent.device, number, None if directory else UnsyncedContent())
-        self.names.change((parent, name, node), needs=[needed])
+        node.links, node.made_after = 1, needed
+        self.names.change((parent, name, node), needs=needed)
         return node
+
+    def link(self, node: Node, parent: Node, name: str) -> None:
+        """Give a file one name more."""
+        node.links += 1
+        # Its inode number may have been another's, whose names must have gone from the disk before this is there.
+        self.names.change((parent, name, node), needs=node.made_after)
+        self.touch(node)
 
     def move(self, source: tuple[Node, str], target: tuple[Node, str]) -> None:
         """Rename; what stands at the target goes."""
@@ -146,13 +155,18 @@ class NodeTree:
         return found
 
     def _copied(self, node: Node, names: dict[Node, dict[str, Node]], chance: Random) -> Node:
+        known = self._live.get(node.serial)
+        if known is not None:
+            assert node.content is not None, "a power cut has left two names of one directory"
+            known.links += 1
+            return known
         content = None
         if node.content is not None:
             # A generator of its own, so that what befalls one file does not hang on what befell those before it.
             content = UnsyncedContent(node.content.after_power_cut(Random(chance.getrandbits(64))))
         copy = Node(serial=node.serial, number=node.number, device=node.device, content=content)
         copy.changed_ns = node.changed_ns
-        assert copy.serial not in self._live, "a power cut has left two names of one node"
+        copy.links = 1
         self._live[copy.serial] = copy
         for name, child in names.get(node, node.names_on_disk).items():
             copy.names[name] = self._copied(child, names, chance)
@@ -168,7 +182,7 @@ class NodeTree:
         self.touch(node)
         return node
 
-    def _take_number(self, device: int) -> tuple[int, NameChange | None]:
+    def _take_number(self, device: int) -> tuple[int, list[NameChange]]:
         """An inode number, and what must be on disk before a file of that number can be."""
         if self._reuse_inodes:
             for index in reversed(range(len(self._free))):
@@ -176,16 +190,16 @@ class NodeTree:
                     gone = self._free.pop(index)
                     return gone.number, gone.removed_by
         self._next_number += 1
-        return self._next_number - 1, None
+        return self._next_number - 1, []
 
     def _unlinked(self, node: Node, change: NameChange) -> None:
-        node.linked = False
-        node.removed_by = change
+        node.links -= 1
+        node.removed_by.append(change)
         self.touch(node)
         self._forget_if_gone(node)
 
     def _forget_if_gone(self, node: Node) -> None:
-        if not node.linked and node.opened == 0 and self._live.pop(node.serial, None) is not None:
+        if not node.links and node.opened == 0 and self._live.pop(node.serial, None) is not None:
             self._free.append(node)
 
     def _mount(self, path: str, device: int) -> None:
@@ -194,5 +208,7 @@ class NodeTree:
         for part in above:
             node = node.names.get(part) or self.make(node, part, directory=True)
         number, _ = self._take_number(device)
-        self.names.change((node, name, self._new_node(device, number, None)))
+        mounted = self._new_node(device, number, None)
+        mounted.links = 1
+        self.names.change((node, name, mounted))
         self.names.sync_device(_ROOT_DEVICE)

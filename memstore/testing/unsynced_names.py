@@ -25,10 +25,11 @@ class Node:
         content: of a file; None for a directory.
         names: of a directory, as programs see them.
         names_on_disk: of a directory, as a power cut would leave them if no more than what is synced were there.
-        linked: whether a name leads to it.
+        links: how many names lead to it.
         opened: how many descriptors of it are open.
         holder: the token of the descriptor that has its lock.
-        removed_by: the change that took its name away.
+        removed_by: the changes that took its names away.
+        made_after: the changes that took the names of whoever had its inode number before.
         changed_ns: when it was last written, linked or renamed.
     """
 
@@ -37,7 +38,8 @@ class Node:
         "content",
         "device",
         "holder",
-        "linked",
+        "links",
+        "made_after",
         "names",
         "names_on_disk",
         "number",
@@ -53,10 +55,11 @@ class Node:
         self.content = content
         self.names: dict[str, Node] = {}
         self.names_on_disk: dict[str, Node] = {}
-        self.linked = True
+        self.links = 0
         self.opened = 0
         self.holder: object | None = None
-        self.removed_by: NameChange | None = None
+        self.removed_by: list[NameChange] = []
+        self.made_after: list[NameChange] = []
         self.changed_ns = 0
 
     @property

@@ -23,6 +23,7 @@ from memstore.testing.crashing import CrashingStorage, PowerCut
 
 ROOT = "/store"
 SECOND_VOLUME = "/mnt/two"
+BACKUP_VOLUME = "/mnt/backup"
 REPLAY = "POWER_CUT_SEED"
 ROUNDS = float(os.environ.get("POWER_CUT_ROUNDS", "1"))
 """How many cases are run: a share of the default, or a multiple."""
@@ -37,6 +38,7 @@ class Machine:
         storage: its disk as it is now; a new one after each crash.
         journal: what was asked of the store.
         clock: stands still but for a second at each start.
+        points: of its backup repository, those that were acknowledged, each with the ids it has to hold.
         wrap: what stands between its engines and its disk, if anything does.
         chance: of the case's seed.
 
@@ -63,9 +65,10 @@ class Machine:
         self.settings = QUIET if settings is None else settings
         self.journal = journal or Journal()
         self.clock = clock or ManualClock(T0_US)
-        self.storage = storage or CrashingStorage(mounts=[SECOND_VOLUME])
+        self.storage = storage or CrashingStorage(mounts=[SECOND_VOLUME, BACKUP_VOLUME])
         self.storage.power.on_cut = self._power_cut
         self.storage.power.ignores_sync = ignores_sync
+        self.points: dict[str, frozenset[str]] = {}
         self.wrap: Callable[[CrashingStorage], Storage] | None = None
         self._engines: list[Engine] = []
 
@@ -81,6 +84,12 @@ class Machine:
             engine.maintenance._run = lambda _: None
         self._engines.append(engine)
         return self.journal.watch(engine)
+
+    def engine_of(self, root: str) -> Engine:
+        """A reader of another store on the same disk: a point of a backup."""
+        engine = make_engine(root, self.storage, settings=self.settings, clock=self.clock, read_only=True, create=False)
+        self._engines.append(engine)
+        return engine
 
     def kill(self, engine: Engine) -> None:
         """The engine's process is killed: its descriptors close, nothing is sealed."""
@@ -119,7 +128,9 @@ class Machine:
         storage = self.storage.crash(seed)
         storage.capacity_bytes = None
         clock = ManualClock(self.clock.now_us() + 1_000_000)
-        return Machine(seed, settings=self.settings, storage=storage, journal=self.journal.copy(), clock=clock)
+        found = Machine(seed, settings=self.settings, storage=storage, journal=self.journal.copy(), clock=clock)
+        found.points = dict(self.points)
+        return found
 
     def come_back(self, seed: int) -> None:
         """The power is there again; the disk holds what the seed says."""

@@ -1,11 +1,12 @@
 """Anything in any order, by several processes, until the power goes; and again: acknowledged ⊆ visible ⊆ attempted.
 
 Hypothesis chooses what is done: appends, batches, imports, seals, merges, moves to warm and cold, late records folded
-in, retention, forget, undelete, erase, moves of agents, kills, disks that refuse, cut writes short, lose what they
-were to sync, or are full. The power goes between two steps or at any call within one. Then many disks are made up that
-a machine may find (`CrashingStorage.crash`): every one is opened and compared with the journal (`oracle.check`), and
-some are worked on: the store recovers, with a second power cut on the way now and then, merges, maintains, goes on.
-Each such disk counts as one crash state. The machine goes on with one of them.
+in, retention, forget, undelete, erase, moves of agents, backups, clocks that are set, kills, disks that refuse, cut
+writes short, lose what they were to sync, or are full. The power goes between two steps or at any call within one.
+Then many disks are made up that a machine may find (`CrashingStorage.crash`): every one is opened and compared with the
+journal (`oracle.check`), and some are worked on: the store recovers, with a second power cut on the way now and then,
+merges, maintains, goes on, and its backups are verified. Each such disk counts as one crash state. The machine goes on
+with one of them.
 
 ``CRASH_STATES`` says how many states are wanted (``make crash N=100000``); a failure names the command that replays it.
 """
@@ -27,12 +28,15 @@ import zstandard
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from lifecycle_support import DAY_S, LIVELY, iso
-from machine import SECOND_VOLUME, Machine
+from machine import BACKUP_VOLUME, SECOND_VOLUME, Machine
 from oracle import check, traces
 from support import TINY, put_many
 from tally import CRASH_STATES, tally
 from test_power_cut import lanes_data, merged_data
 
+from memstore.backup.create import create_backup
+from memstore.backup.repository import open_repository
+from memstore.backup.verify import verify_backup
 from memstore.engine.engine import Engine
 from memstore.errors import HeldError, LockedError, MemstoreError, NotFoundError, StorageError, StorageFullError
 from memstore.ids import parse_id
@@ -54,6 +58,7 @@ DAYS_MAX = 200
 """Clocks go no further, so that nothing expires by the general rule, which is 12 months."""
 
 AGENTS = ("a", "b.B", "short", "Über/..")
+REPOSITORY = f"{BACKUP_VOLUME}/points"
 SHARDS = ("shard_000", "shard_001", "shard_002", None)
 RULES: list[dict[str, Any]] = [{"agent": "short", "keep_days": 20}, {"memory_type": "PERFORMANCE", "keep_days": 20}]
 KINDS: dict[str, dict[str, Any]] = {
@@ -187,6 +192,11 @@ class CrashMachine(RuleBasedStateMachine):
 
         self.attempt(by, deed)
 
+    @rule(hours=st.sampled_from([-30.0, -2.0, -0.01, 0.01, 2.0]))
+    def clock_is_set(self, hours: float) -> None:
+        """By an operator or NTP: the wall clock jumps, and nothing else."""
+        self.machine.clock.step(hours * 3600)
+
     @precondition(lambda self: self.days < DAYS_MAX)
     @rule(days=st.sampled_from([0.2, 2.0, 8.0, 31.0]))
     def time_passes(self, days: float) -> None:
@@ -274,8 +284,20 @@ class CrashMachine(RuleBasedStateMachine):
 
         self.attempt(by, deed)
 
-    # Search indexes and backups belong here as they come: a rule each that calls ``self.attempt``, and what they must
-    # answer after a power cut in ``compare`` and ``work_on``.
+    @rule(by=moments)
+    def back_up(self, by: Moment) -> None:
+        """A point that was named holds all that was acknowledged before it was begun, after any power cut."""
+
+        def deed(engine: Engine) -> None:
+            ids = self.machine.journal.ids()
+            report = create_backup(engine, REPOSITORY)
+            assert not report.damage
+            self.machine.points[report.name] = frozenset(ids)
+
+        self.attempt(by, deed)
+
+    # Search indexes are not here: tantivy writes its files itself, past the storage. tests/search and
+    # test_search_kills.py look at every step of an indexer, and at its kills.
 
     # -- processes
 
@@ -398,6 +420,25 @@ def maintain(machine: Machine, engine: Engine) -> None:
 def compare(machine: Machine) -> None:
     """What is there right after the machine has come on."""
     check(machine.engine(), machine.journal, settle=False)
+    if machine.points:
+        there = open_repository(machine.storage, REPOSITORY).points()
+        assert machine.points.keys() <= set(there), "a point that was named has gone"
+
+
+def check_points(machine: Machine) -> None:
+    """Every point that is there is whole, and one that was acknowledged holds what it was to hold."""
+    points = open_repository(machine.storage, REPOSITORY).points() if machine.storage.exists(REPOSITORY) else []
+    for name in points:
+        report = verify_backup(machine.storage, REPOSITORY, clock=machine.clock, point=name)
+        assert report.is_good, f"{name}: {report.as_dict()}"
+        at = machine.engine_of(f"{REPOSITORY}/{name}")
+        wanted = machine.points.get(name, frozenset())
+        found = dict(zip(wanted, at.reader.get_lines(list(wanted)), strict=True))
+        entries = machine.journal.entries
+        lost = [memory_id for memory_id, line in found.items() if line is None and not entries[memory_id].hidden]
+        assert not lost, f"{name} lacks {lost[:5]}"
+        for memory_id, line in found.items():
+            assert line is None or line in entries[memory_id].lines, f"{name}: {memory_id} is not what was handed in"
 
 
 def work_on(machine: Machine) -> int:
@@ -429,10 +470,15 @@ def recover(machine: Machine) -> None:
     assert other.drain(timeout_s=0).pending == []
     check(other, machine.journal, settle=False)
     assert_no_traces(machine)
+    check_points(machine)
 
 
 def assert_no_traces(machine: Machine) -> None:
-    files = {path: data for path, data in machine.storage.files("/").items() if not path.endswith("/FORGOTTEN")}
+    files = {
+        path: data
+        for path, data in machine.storage.files("/").items()
+        if not path.endswith("/FORGOTTEN") and not path.startswith(BACKUP_VOLUME)  # receipts name what backups hold
+    }
     left = traces(files, machine.journal, unpack=unpacked)
     assert left == [], f"erased, and to be read: {left[:5]}"
 

@@ -189,6 +189,32 @@ def test_changes_of_two_directories_are_lost_apart() -> None:
     assert seen == {(), ("/a/1",), ("/b/2",), ("/a/1", "/b/2")}
 
 
+def test_two_names_of_a_file_are_lost_and_kept_apart() -> None:
+    seen = set()
+    for seed in SEEDS:
+        storage = CrashingStorage()
+        durable_file(storage, "/f", b"x")
+        storage.link("/f", "/g")
+        storage.unlink("/f")
+        found = storage.crash(seed)
+        seen.add(tuple(found.files()))
+        assert len({found.identify(path) for path in found.files()}) <= 1
+        assert set(found.files().values()) <= {b"x"}
+    assert seen == {(), ("/f",), ("/g",), ("/f", "/g")}
+
+
+def test_what_is_written_under_one_name_is_read_under_the_other_after_a_power_cut_too() -> None:
+    storage = CrashingStorage()
+    durable_file(storage, "/f", b"before")
+    storage.link("/f", "/g")
+    storage.sync_directory("/")
+    found = storage.crash(0)
+    found.open_write("/f").write(b"after!", 0)
+    assert found.open_read("/g").read(0, 6) == b"after!"
+    found.unlink("/f")
+    assert found.open_read("/g").read(0, 6) == b"after!"
+
+
 def test_an_unlink_may_be_undone_until_its_directory_is_synced() -> None:
     def unlink(storage: CrashingStorage) -> None:
         durable_file(storage, "/f", b"x")
