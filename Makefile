@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo other-readers power-tools test lint format bench soak crash damage power-cut clean
+.PHONY: help setup demo other-readers power-tools bench-tools test lint format bench soak crash damage power-cut clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,8 +51,19 @@ format: $(STAMP)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP)  ## measure against a floor and the peers
+# PostgreSQL's programs, without the server that Debian would start: the benchmark starts its own and stops it.
+bench-tools: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m pip install --quiet --group bench-peers || \
+	echo "some peers cannot be installed: the benchmarks report them as missing"
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq >/dev/null 2>&1; \
+	export DEBIAN_FRONTEND=noninteractive; apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null 2>&1 && \
+	sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
+	apt-get install -y -qq --no-install-recommends postgresql >/dev/null 2>&1; } || \
+	echo "PostgreSQL is missing and cannot be installed: the benchmarks report it as missing"
+
+bench: $(STAMP) bench-tools  ## measure against a floor and the peers
 	$(BIN)/python -m pytest benchmarks
 
 soak: $(STAMP)  ## the crash tests for long: KILL_ROUNDS=5000 POWER_CUT_ROUNDS=50 YEAR_ROUNDS=20 make soak

@@ -1,69 +1,126 @@
-"""SQLite."""
+"""SQLite: WAL, text primary key, one index over agent and time, one transaction a batch, prepared by Python's cache.
+
+https://www.sqlite.org/wal.html: writers sync the WAL on every commit if ``synchronous`` is FULL, and omit this sync if
+it is NORMAL. https://www.sqlite.org/fts5.html: a contentless table keeps no second copy of the text; ``rank`` is bm25.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterable
-from time import perf_counter
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import orjson
 
-from benchmarks.workloads import Memory
+from benchmarks.peers.peer import Peer, Question, Reach, Stored
 from memstore.record import MemoryRecord, decode_record
+from memstore.search.document import texts_of
+
+_INSERT = "INSERT INTO memory VALUES (?, ?, ?, ?, ?)"
+_CREATE = """
+CREATE TABLE IF NOT EXISTS memory (
+    memory_id TEXT PRIMARY KEY, agent_id TEXT, timestamp_utc TEXT, memory_type TEXT, line BLOB
+)
+"""
+_CREATE_WORDS = (
+    "CREATE VIRTUAL TABLE IF NOT EXISTS memory_words USING fts5(text, content='', tokenize='porter unicode61')"
+)
 
 
-class SqlitePeer:
-    """SQLite: WAL, ``synchronous=FULL``, text primary key, one index over agent and time; one transaction a batch."""
+class SqlitePeer(Peer):
+    """Python's own SQLite."""
 
-    def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
+    name = "sqlite"
+    reaches: ClassVar[dict[Reach, str]] = {
+        "fsync": "WAL, synchronous=FULL: the log is synced at every commit",
+        "os": "WAL, synchronous=NORMAL: the log is synced at checkpoints only",
+    }
+    searches = "FTS5, contentless, porter stemmer, best by bm25"
+
+    def __init__(self, directory: str, *, reach: Reach = "fsync", searchable: bool = False) -> None:
+        super().__init__(directory, reach=reach, searchable=searchable)
+        self._connection = sqlite3.connect(os.path.join(directory, "memory.db"), isolation_level=None)
         run = self._connection.execute
         run("PRAGMA journal_mode=WAL")
-        run("PRAGMA synchronous=FULL")
-        run("CREATE TABLE memory (memory_id TEXT PRIMARY KEY, agent_id TEXT, timestamp_utc TEXT, line BLOB)")
-        run("CREATE INDEX memory_by_agent ON memory (agent_id, timestamp_utc)")
+        run(f"PRAGMA synchronous={'FULL' if reach == 'fsync' else 'NORMAL'}")
+        run(_CREATE)
+        run("CREATE INDEX IF NOT EXISTS memory_by_agent ON memory (agent_id, timestamp_utc)")
+        if searchable:
+            run(_CREATE_WORDS)
 
-    def fill(self, batches: Iterable[list[Memory]], *, round_number: int = 0) -> float:
-        """Append batches durably.
+    @classmethod
+    def version(cls) -> str:
+        """Of the library that Python was built with."""
+        return sqlite3.sqlite_version
 
-        Args:
-            batches: the records.
-            round_number: made part of the ids, which must be new.
-
-        Returns:
-            Seconds.
-        """
+    def write(self, records: Sequence[Stored]) -> list[str]:
+        """One transaction."""
         connection = self._connection
-        started = perf_counter()
-        for number, batch in enumerate(batches):
-            tail = f"{round_number:04x}{number:06x}"
-            connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
             connection.executemany(
-                "INSERT INTO memory VALUES (?, ?, ?, ?)",
+                _INSERT,
                 [
-                    (
-                        m.stored["memory_id"] + tail,
-                        m.stored["agent_id"],
-                        m.stored["timestamp_utc"],
-                        orjson.dumps(m.stored),
-                    )
-                    for m in batch
+                    (r["memory_id"], r["agent_id"], r["timestamp_utc"], r["memory_type"], orjson.dumps(r))
+                    for r in records
                 ],
             )
-            connection.execute("COMMIT")
-        return perf_counter() - started
+            if self._searchable:
+                [last] = connection.execute("SELECT max(rowid) FROM memory").fetchone()
+                first = last - len(records) + 1
+                connection.executemany(
+                    "INSERT INTO memory_words (rowid, text) VALUES (?, ?)",
+                    [(first + index, " ".join(texts_of(record))) for index, record in enumerate(records)],
+                )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return [record["memory_id"] for record in records]
 
     def load(self, rows: Iterable[tuple[str, str, str, bytes]]) -> None:
         """Take over records as they are: id, agent, time, line."""
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT INTO memory VALUES (?, ?, ?, ?)", rows)
+        self._connection.executemany("INSERT INTO memory VALUES (?, ?, ?, NULL, ?)", rows)
         self._connection.execute("COMMIT")
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.settle()
 
     def get(self, memory_id: str) -> MemoryRecord | None:
-        """One record by its primary key, decoded as memstore decodes it."""
+        """By primary key, decoded as memstore decodes it."""
         row = self._connection.execute("SELECT line FROM memory WHERE memory_id = ?", (memory_id,)).fetchone()
         return None if row is None else decode_record(row[0])
+
+    def recent(self, agent_id: str, limit: int) -> list[MemoryRecord]:
+        """By the index."""
+        rows = self._connection.execute(
+            "SELECT line FROM memory WHERE agent_id = ? ORDER BY timestamp_utc DESC LIMIT ?", (agent_id, limit)
+        )
+        return [decode_record(line) for (line,) in rows]
+
+    def search(self, question: Question, limit: int) -> list[MemoryRecord]:
+        """FTS5, joined with the table for the filters."""
+        rows = self._connection.execute(
+            "SELECT line FROM memory_words JOIN memory ON memory.rowid = memory_words.rowid "
+            "WHERE memory_words MATCH :words AND (:type IS NULL OR memory_type = :type) "
+            "AND (:agent IS NULL OR agent_id = :agent) ORDER BY rank LIMIT :limit",
+            {
+                "words": " AND ".join(question.words),
+                "type": question.memory_type,
+                "agent": question.agent_id,
+                "limit": limit,
+            },
+        )
+        return [decode_record(line) for (line,) in rows]
+
+    def count(self) -> int:
+        """All rows."""
+        [found] = self._connection.execute("SELECT count(*) FROM memory").fetchone()
+        return int(found)
+
+    def settle(self) -> None:
+        """The log into the database."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close the database."""
