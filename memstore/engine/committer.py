@@ -206,8 +206,7 @@ class Committer:
         self._lane = None
         lane.close()
         return WriterBrokenError(
-            f"{lane.path}: {error}; whether these records are on disk is unknown. "
-            "Read them back before writing them again"
+            f"{error}; whether these records are on disk is unknown. Read them back before writing them again"
         )
 
 

@@ -40,10 +40,8 @@ class DirectoryEntry:
 class StorageFile(Protocol):
     """An open file. Reads and writes are positional, so threads may share one. Closed when the last reference goes."""
 
-    @property
-    def path(self) -> str:
-        """Where it was opened; a rename does not change it."""
-        ...
+    path: str
+    """Where it was opened, and what its errors name; who renames it while it is open says so here."""
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Bytes from an offset; shorter only at the end of the file."""

@@ -213,6 +213,10 @@ class FaultyFile:
     def path(self) -> str:
         return self._inner.path
 
+    @path.setter
+    def path(self, path: str) -> None:
+        self._inner.path = path
+
     def _pass(self, kind: str) -> None:
         fault = self._storage.strike(kind, self._inner.path)
         if fault is not None:

@@ -30,6 +30,7 @@ def begin_lane(storage: Storage, path: str, header: bytes) -> StorageFile:
         file.write(header, 0)
         file.sync_data()
         storage.rename(temporary, path)
+        file.path = path
         storage.sync_directory(directory)
     except BaseException:
         try_unlink(storage, temporary)
