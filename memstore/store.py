@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, Unpack
 import msgspec
 
 from memstore.agent import AgentMemory, AppendFields
+from memstore.backup.find_copies import find_copies
 from memstore.backup.job import BackupJob
 from memstore.caretaking import Caretaking, Progress
 from memstore.clock import Clock, WallClock
@@ -31,7 +32,6 @@ from memstore.lifecycle.jobs import LifecycleJobs, Scrub
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.scheduler import LifecycleScheduler
-from memstore.ops.good_copies import DirectoryCopies
 from memstore.ops.repair import RepairReport, repair_store
 from memstore.ops.repair_step import RepairStep
 from memstore.ops.scrub import Scrub as StoreScrub
@@ -335,6 +335,7 @@ def repair(
     *,
     settings: SettingsArgument | None = None,
     source: str | os.PathLike[str] | None = None,
+    known_copies: bool = True,
     volumes: Iterable[str] = (),
     plan_only: bool = False,
     progress: Progress | None = None,
@@ -346,7 +347,9 @@ def repair(
     Args:
         root: the store's directory.
         settings: as `MemStore` takes them.
-        source: a copy of the store's directory, from which good bytes are taken.
+        source: a copy of the store's directory, a backup, or a directory of backups, from which good bytes are taken
+            before any other.
+        known_copies: take good bytes from the second copy and from the backups that the store knows of, too.
         volumes: where shards on other volumes lie, if STORE.json is lost.
         plan_only: change nothing.
         progress: told how many bytes the checks have read, and of how many.
@@ -355,11 +358,20 @@ def repair(
 
     Raises:
         NotFoundError: there is no store, or no such copy or volume.
+        UsageError: the copy is that of another store.
         LockedError: maintenance or a merge did not end in time; nothing was changed.
         StorageError: the root cannot be read.
     """
     storage, paths = LocalStorage(), StorePaths(os.path.abspath(os.fspath(root)))
     opened: list[Engine] = []
+    sharding = load_settings(settings).settings.storage.sharding
+    copies = find_copies(
+        storage,
+        paths,
+        named=None if source is None else os.fspath(source),
+        known=known_copies,
+        replica_volume=sharding.replica_volume or None,
+    )
 
     def opener() -> Engine:
         engine = open_engine(
@@ -374,7 +386,7 @@ def repair(
             paths,
             clock=clock or WallClock(),
             open_engine=opener,
-            copies=None if source is None else DirectoryCopies(storage, os.fspath(source)),
+            copies=copies,
             volumes=list(volumes),
             plan_only=plan_only,
             progress=progress,

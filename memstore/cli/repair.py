@@ -20,8 +20,9 @@ from memstore.store import repair
 
 _COLUMNS = ("kind", "agent", "records_kept", "records_lost", "sentence")
 _DESCRIPTION = """\
-Repair a store: put single flipped bits right, take good bytes from --from, keep whatever else is intact, write
-MANIFESTs anew from the files, and set what is damaged aside in quarantine/, with a note of why. Nothing is deleted.
+Repair a store: put single flipped bits right, take good bytes from --from, the second copy and the newest backups, keep
+whatever else is intact, write MANIFESTs anew from the files, and set what is damaged aside in quarantine/, with a note
+of why. Nothing is deleted, and what was forgotten or erased does not come back.
 Each step is told before it is done; --plan lists them and changes nothing. Writers may go on meanwhile; a copy of the
 directory beforehand is never wrong. A repair can be stopped anywhere; run it again."""
 
@@ -34,7 +35,10 @@ def add_parser(commands: Any) -> None:
         "--from",
         dest="source",
         metavar="DIR",
-        help="a copy of this store's directory, such as a backup: good bytes are taken from it",
+        help="where good bytes are looked for first: a copy of this store's directory, or a directory of its backups",
+    )
+    parser.add_argument(
+        "--no-copies", action="store_true", help="take nothing from the second copy and the backups of the store"
     )
     parser.add_argument(
         "--volume",
@@ -63,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             os.path.abspath(root_of(args)),
             settings=args.config,
             source=args.source,
+            known_copies=not args.no_copies,
             volumes=args.volumes,
             plan_only=args.plan,
             progress=progress,
@@ -83,7 +88,10 @@ def _print(out: Output, report: RepairReport) -> None:
                 print_rows(out, _COLUMNS, [step.as_dict() for step in report.steps])
     for path, error in report.failed:
         note(f"failed: {path}: {error}")
-    if not report.steps:
+    if report.steps:
+        for sentence in report.copies_missing:
+            note(f"a copy could not be asked: {sentence}")
+    else:
         note("nothing is damaged that a repair could mend")
     if report.quarantine:
         note(f"what was replaced lies in {report.quarantine}; remove it once you do not need it")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -181,7 +181,7 @@ class Consumers:
                 self._paths.lanes,
                 len(going),
             )
-            self._give_up(going)
+            self.give_up(going)
 
     def give_up_agent(self, agent: str | None) -> list[str]:
         """Let every merged lane go that holds lines of an agent (None: every one), for an erasure; their paths."""
@@ -195,8 +195,35 @@ class Consumers:
             reader.refresh()
             if agent is None or reader.agent_slices(agent).slices:
                 names.append(name)
-        self._give_up(names)
+        self.give_up(names)
         return [os.path.join(self._paths.lanes, name) for name in names]
+
+    def give_up(self, names: Sequence[str]) -> None:
+        """Note durably for each consumer what it misses of merged lanes, then unlink them."""
+        if not names:
+            return
+        for consumer in self._states():
+            months: set[str] = set()
+            at_us = 0
+            for name in names:
+                try:
+                    seal, days = self._days_of(os.path.join(self._paths.lanes, name))
+                except FileNotFoundError:
+                    continue  # all have passed it meanwhile
+                except CorruptionError as error:
+                    _log.error("%s; consumer %s begins anew, for what it misses cannot be told", error, consumer.name)
+                    self.update(consumer.name, _anew)
+                    months = set()
+                    break
+                if consumer.lanes.get(lane_token(name), 0) != seal.footer:
+                    months.update(day[:6] for day in days)
+                    at_us = max(at_us, seal.at)
+            if months:
+                with contextlib.suppress(KeyError):  # unregistered meanwhile: it needs nothing any more
+                    self.update(consumer.name, partial(_missing, months=months, at_us=at_us))
+        for name in names:
+            try_unlink(self._storage, os.path.join(self._paths.lanes, name))
+        self._storage.sync_directory(self._paths.lanes)
 
     # -- everybody
 
@@ -253,33 +280,6 @@ class Consumers:
             return sealed[0], {item.day for item in iterate_footer(file, *sealed)}
         finally:
             file.close()
-
-    def _give_up(self, names: list[str]) -> None:
-        """Note durably for each consumer what it misses, then unlink."""
-        if not names:
-            return
-        for consumer in self._states():
-            months: set[str] = set()
-            at_us = 0
-            for name in names:
-                try:
-                    seal, days = self._days_of(os.path.join(self._paths.lanes, name))
-                except FileNotFoundError:
-                    continue  # all have passed it meanwhile
-                except CorruptionError as error:
-                    _log.error("%s; consumer %s begins anew, for what it misses cannot be told", error, consumer.name)
-                    self.update(consumer.name, _anew)
-                    months = set()
-                    break
-                if consumer.lanes.get(lane_token(name), 0) != seal.footer:
-                    months.update(day[:6] for day in days)
-                    at_us = max(at_us, seal.at)
-            if months:
-                with contextlib.suppress(KeyError):  # unregistered meanwhile: it needs nothing any more
-                    self.update(consumer.name, partial(_missing, months=months, at_us=at_us))
-        for name in names:
-            try_unlink(self._storage, os.path.join(self._paths.lanes, name))
-        self._storage.sync_directory(self._paths.lanes)
 
 
 def _anew(content: ConsumerFile) -> ConsumerFile:

@@ -25,6 +25,7 @@ TRASH_DIRECTORY = ".trash"
 Tier = Literal["hot", "warm", "cold"]
 
 _LANE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{32})\.(lane|kept|merged)")
+_REPLICA = re.compile(r"memstore-([0-9a-f]{32})-replica")
 _DAY_FILE = re.compile(r"(\d{8})\.(\d+)\.jsonl")
 _WARM_FILE = re.compile(r"(\d{8})-(\d{8})\.(\d+)\.jsonl\.zst")
 _COLD_FILE = re.compile(r"(\d{6})\.(\d+)\.jsonl\.zst")
@@ -62,6 +63,12 @@ def lane_token(name: str) -> str:
 def replica_root(volume: str, store_id: str) -> str:
     """Root of a store's second copy on another volume."""
     return os.path.join(volume, f"memstore-{store_id}-replica")
+
+
+def parse_replica_name(name: str) -> str | None:
+    """The id of the store of which a directory of this name is the second copy, or None for any other name."""
+    match = _REPLICA.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def day_file_name(day: str, version: int) -> str:

@@ -6,11 +6,12 @@ none. Each way out is tried, and taken only if every line that comes of it verif
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from memstore.format.checked import verified_body
 from memstore.ops.bit_search import find_flip_in_line
+from memstore.ops.good_copies import Taken
 
 _LINE_BREAK = 0x0A
 _END = b'"}'
@@ -25,19 +26,21 @@ class MendedLine:
         length: bytes that it takes there, line break included.
         line: the line without its line break; None where it is lost.
         mended: how it was put right; empty where it was whole.
+        source: what people call the source that it was taken from; empty where it was not.
     """
 
     offset: int
     length: int
     line: bytes | None
     mended: str = ""
+    source: str = ""
 
 
-CopyOf = Callable[[int, int], bytes | None]
-"""Bytes of a good copy at an offset, of a length; None where there is none."""
+CopyOf = Callable[[int, int], Iterable[Taken]]
+"""Bytes at an offset, of a length, as each good copy has them."""
 
 
-def mended_lines(data: bytes, copy_of: CopyOf = lambda _offset, _length: None) -> list[MendedLine]:
+def mended_lines(data: bytes, copy_of: CopyOf = lambda _offset, _length: ()) -> list[MendedLine]:
     """Every line of a file of checked lines. Blank lines, and what stands behind the last line break, are left out.
 
     Args:
@@ -73,9 +76,10 @@ def _mend_run(bad: list[tuple[int, bytes]], copy_of: CopyOf) -> list[MendedLine]
         return []
     offset = bad[0][0]
     length = bad[-1][0] + len(bad[-1][1]) + 1 - offset
-    copied = _lines_of(copy_of(offset, length))
-    if copied:
-        return _placed(copied, offset, "taken from a good copy")
+    for taken in copy_of(offset, length):
+        copied = _lines_of(taken.data)
+        if copied and len(taken.data) == length:
+            return _placed(copied, offset, f"taken from {taken.source}", taken.source)
     if len(bad) == 2:
         joined = _joined(bad[0][1], bad[1][1])
         if joined is not None:
@@ -91,18 +95,18 @@ def _mend_run(bad: list[tuple[int, bytes]], copy_of: CopyOf) -> list[MendedLine]
     return found
 
 
-def _lines_of(data: bytes | None) -> list[bytes]:
+def _lines_of(data: bytes) -> list[bytes]:
     """The lines of a copy, if all of it is whole lines that verify."""
-    if not data or not data.endswith(b"\n"):
+    if not data.endswith(b"\n"):
         return []
     lines = data[:-1].split(b"\n")
     return lines if all(verified_body(line) is not None for line in lines) else []
 
 
-def _placed(lines: list[bytes], offset: int, how: str) -> list[MendedLine]:
+def _placed(lines: list[bytes], offset: int, how: str, source: str = "") -> list[MendedLine]:
     found = []
     for line in lines:
-        found.append(MendedLine(offset, len(line) + 1, line, how))
+        found.append(MendedLine(offset, len(line) + 1, line, how, source))
         offset += len(line) + 1
     return found
 

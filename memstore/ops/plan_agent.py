@@ -25,7 +25,6 @@ from memstore.format.manifest import PackedFile, TrashedFile
 from memstore.format.names import (
     KEPT_SUFFIX,
     LANE_SUFFIX,
-    MANIFEST,
     TRASH_DIRECTORY,
     file_version,
     is_lane_name,
@@ -46,7 +45,7 @@ from memstore.ops.layout import entries_of
 from memstore.ops.reading_files import IdPiece, IdRun
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.removed_records import RemovedRecords, removed_records
-from memstore.ops.salvage import FileSalvage
+from memstore.ops.salvage import FileSalvage, copied_piece
 from memstore.ops.salvage_day_file import IN_LANES, DayFilePlace, salvage_day_file
 from memstore.ops.salvage_packed_file import PackedFilePlace, salvage_packed_file
 from memstore.ops.salvaged_index import SalvagedIndex, salvage_index
@@ -181,7 +180,7 @@ class _Planning:
             directory,
             agent,
             at_us=self._now_us,
-            copy_of=functools.partial(copies.read, self._relative(os.path.join(directory, MANIFEST))),
+            copies=copies,
         )
         self._plan = AgentPlan(index.manifest.agent, directory, index, hidden=index.manifest.hidden.ids)
         self._archive = engine.catalog.state.archive_of(self._plan.agent)
@@ -261,10 +260,6 @@ class _Planning:
                 found[directory] = [e.name for e in entries_of(self._storage, directory) if not e.is_directory]
         return found
 
-    def _relative(self, path: str) -> str:
-        root = self._engine.paths.root + os.sep
-        return path[len(root) :] if path.startswith(root) else path.lstrip(os.sep)
-
     def _copies_of(self, path: str) -> GoodCopies:
         """Where good copies of a file may be had.
 
@@ -332,7 +327,7 @@ class _Planning:
 
     def _salvaged_day_file(self, name: str, refs: Sequence[BlockRef], *, adopt: bool, ingested_us: int) -> FileSalvage:
         path = os.path.join(self._directory, name)
-        place = DayFilePlace(path, self._relative(path), listed=name in self._plan.index.manifest.day_files)
+        place = DayFilePlace(path, listed=name in self._plan.index.manifest.day_files)
         return salvage_day_file(
             self._storage,
             place,
@@ -357,7 +352,7 @@ class _Planning:
         path = next((each for each in places if self._storage.identify(each) is not None), places[0])
         return salvage_packed_file(
             self._storage,
-            PackedFilePlace(path, self._relative(places[0]), trashed),
+            PackedFilePlace(path, trashed),
             manifest.packed_file(name),
             lines=self._lines,
             copies=self._copies_of(path),
@@ -385,7 +380,7 @@ class _Planning:
             else:
                 salvage = salvage_packed_file(
                     self._storage,
-                    PackedFilePlace(path, self._relative(path)),
+                    PackedFilePlace(path),
                     None,
                     lines=self._lines,
                     copies=self._copies,
@@ -480,7 +475,7 @@ class _Planning:
     def _load(self, each: FileSalvage, piece: BlockRef | FrameRef) -> bytes:
         data = each.flipped.get(piece.offset)
         if piece.offset in each.copied:
-            data = self._copies.read(self._relative(each.path), piece.offset, piece.length)
+            data = copied_piece(each, piece, self._copies)
         if data is None:
             file = self._storage.open_read(each.path)
             try:

@@ -25,7 +25,7 @@ from memstore.clock import Clock
 from memstore.engine.catalog import check_shard_is_there
 from memstore.engine.engine import Engine
 from memstore.errors import MemstoreError, StorageError
-from memstore.format.names import MANIFEST, SHARD_LOCK, StorePaths
+from memstore.format.names import MANIFEST, SHARD_LOCK, StorePaths, lane_token
 from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import make_durable_directories
 from memstore.fs.lock import locked
@@ -36,7 +36,7 @@ from memstore.lifecycle.turn import own_turn
 from memstore.manifest.reader import load_manifest
 from memstore.ops.check import Progress, check_store
 from memstore.ops.finding import Finding
-from memstore.ops.good_copies import GoodCopies, NoCopies
+from memstore.ops.good_copies import OrderedCopies
 from memstore.ops.layout import Layout, read_layout
 from memstore.ops.plan_agent import AgentPlan, AgentPlanner, agent_of_directory
 from memstore.ops.quarantine import Quarantine
@@ -64,6 +64,8 @@ class RepairReport:
         after: what is found now; None for a plan.
         quarantine: the directory in which the old files lie; empty where none was set aside.
         failed: what could not be done, and why; the next repair tries it again.
+        copies: what people call the copies that good bytes are taken from, in the order in which they are asked.
+        copies_missing: of each copy that the store knows of and that cannot be asked, why.
     """
 
     before: CheckReport
@@ -71,6 +73,8 @@ class RepairReport:
     after: CheckReport | None = None
     quarantine: str = ""
     failed: list[tuple[str, MemstoreError]] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    copies_missing: list[str] = field(default_factory=list)
 
     @property
     def withheld(self) -> list[RepairStep]:
@@ -90,6 +94,8 @@ class RepairReport:
     def as_dict(self) -> dict[str, Any]:
         """For machines; docs/CLI.md lists the fields."""
         return {
+            "copies": self.copies,
+            "copies_missing": self.copies_missing,
             "before": self.before.summary(),
             "steps": [step.as_dict() for step in self.steps],
             "records_lost": self.records_lost,
@@ -106,7 +112,7 @@ def repair_store(
     *,
     clock: Clock,
     open_engine: Callable[[], Engine],
-    copies: GoodCopies | None = None,
+    copies: OrderedCopies | None = None,
     volumes: Sequence[str] = (),
     plan_only: bool = False,
     progress: Progress | None = None,
@@ -132,7 +138,10 @@ def repair_store(
         StorageError: the root cannot be read.
     """
     before = check_store(storage, paths, clock=clock, full=True, progress=progress)
-    run = _Run(storage, paths, clock, copies or NoCopies(), RepairReport(before), plan_only=plan_only, on_step=on_step)
+    copies = copies or OrderedCopies()
+    names, missing = [source.name for source in copies.sources], list(copies.missing)
+    report = RepairReport(before, copies=names, copies_missing=missing)
+    run = _Run(storage, paths, clock, copies, report, plan_only=plan_only, on_step=on_step)
     if run.repair_store_file(volumes):
         run.repair_rest(open_engine, progress)
     return run.finished(progress)
@@ -146,7 +155,7 @@ class _Run:
         storage: Storage,
         paths: StorePaths,
         clock: Clock,
-        copies: GoodCopies,
+        copies: OrderedCopies,
         report: RepairReport,
         *,
         plan_only: bool,
@@ -328,10 +337,11 @@ class _Run:
     # -- lanes
 
     def _lanes(self, engine: Engine, findings: Iterable[Finding]) -> None:
-        damaged = {finding.path for finding in findings if finding.kind == "lane" and finding.severity == "damage"}
+        paths = {finding.path for finding in findings if finding.kind == "lane" and finding.severity == "damage"}
+        damaged = {lane_token(os.path.basename(path)) for path in paths}
         repair = LaneRepair(engine, self._copies)
         engine.lanes.forget()
-        for path in lanes_to_release(engine, damaged.__contains__):
+        for path in lanes_to_release(engine, damaged):
             self._attempt(path, lambda path=path: self._lane(engine, repair, path))  # type: ignore[misc]
 
     def _lane(self, engine: Engine, repair: LaneRepair, path: str) -> None:

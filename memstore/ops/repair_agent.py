@@ -59,8 +59,8 @@ from memstore.ops.good_copies import GoodCopies
 from memstore.ops.layout import entries_of
 from memstore.ops.plan_agent import AgentPlan
 from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_step import RepairStep
-from memstore.ops.salvage import FileSalvage
+from memstore.ops.repair_step import CopiedRange, RepairStep, sources_of
+from memstore.ops.salvage import FileSalvage, copied_piece
 from memstore.ops.salvage_packed_file import stored_frames
 from memstore.timestamps import YEAR_10000_US
 
@@ -97,7 +97,7 @@ def _file_step(plan: AgentPlan, each: FileSalvage) -> RepairStep:
         if each.flipped:
             how.append(f"{len(each.flipped)} piece(s) in which one bit had flipped")
         if each.copied:
-            how.append(f"{len(each.copied)} piece(s) from a good copy")
+            how.append(f"{len(each.copied)} piece(s) of a good copy, {sources_of(_copied(each))}")
         if each.behind:
             how.append(f"without the {each.behind} bytes behind its end, which are no records")
         what = " and ".join(how) or "its seek table"
@@ -107,6 +107,7 @@ def _file_step(plan: AgentPlan, each: FileSalvage) -> RepairStep:
             f"Write {each.path} again just as it was: {what}.",
             plan.agent,
             records_kept=each.records,
+            copied=_copied(each),
         )
     if not each.pieces:
         reason = each.lost[0].reason if each.lost else "it is missing"
@@ -121,6 +122,8 @@ def _file_step(plan: AgentPlan, each: FileSalvage) -> RepairStep:
     sentence = (
         f"Keep {each.records - doubled} records of {each.path} in a new file; {each.records_lost}{unknown} are lost."
     )
+    if each.copied:
+        sentence += f" {len(each.copied)} piece(s) are of a good copy, {sources_of(_copied(each))}."
     return RepairStep(
         "salvage_file",
         each.path,
@@ -128,7 +131,14 @@ def _file_step(plan: AgentPlan, each: FileSalvage) -> RepairStep:
         plan.agent,
         records_kept=each.records - doubled,
         records_lost=each.records_lost,
+        copied=_copied(each),
     )
+
+
+def _copied(each: FileSalvage) -> tuple[CopiedRange, ...]:
+    """What of a file is taken from good copies."""
+    lengths = {piece.offset: piece.length for piece in each.pieces}
+    return tuple(CopiedRange(at, lengths[at], source) for at, source in sorted(each.copied.items()) if at in lengths)
 
 
 def _adopt_step(plan: AgentPlan, each: FileSalvage) -> RepairStep:
@@ -142,6 +152,9 @@ def _index_step(plan: AgentPlan) -> RepairStep:
     sentence = f"Write {path} anew"
     if plan.index.mended:
         sentence += f", {len(plan.index.mended)} line(s) put right"
+    copied = tuple(CopiedRange(each.offset, each.length, each.source) for each in plan.index.mended if each.source)
+    if copied:
+        sentence += f" ({sources_of(copied)})"
     hidden = len(plan.hidden - plan.index.manifest.hidden.ids)
     if hidden:
         sentence += f", {hidden} forgotten record(s) hidden again"
@@ -149,7 +162,7 @@ def _index_step(plan: AgentPlan) -> RepairStep:
         sentence += ", from the files and lanes of the agent; when its records were merged is not known any more"
         if plan.untold:
             sentence += f", and up to {plan.untold} records that were forgotten may be seen again: forget them anew"
-    return RepairStep("write_manifest", path, f"{sentence}.", plan.agent)
+    return RepairStep("write_manifest", path, f"{sentence}.", plan.agent, copied=copied)
 
 
 class AgentRepair:
@@ -229,7 +242,7 @@ class AgentRepair:
     def _piece_bytes(self, each: FileSalvage, piece: BlockRef | FrameRef, source: StorageFile | None) -> bytes:
         data = each.flipped.get(piece.offset)
         if piece.offset in each.copied:
-            data = self._copies.read(self._relative(each), piece.offset, piece.length)
+            data = copied_piece(each, piece, self._copies)
         elif data is None and source is not None:
             data = source.read(piece.offset, piece.length)
         if data is None or checksum(data) != piece.xxh3:
@@ -241,10 +254,6 @@ class AgentRepair:
                 records=piece.records,
             )
         return data
-
-    def _relative(self, each: FileSalvage) -> str:
-        root = self._engine.paths.root + os.sep
-        return each.path[len(root) :] if each.path.startswith(root) else each.path.lstrip(os.sep)
 
     # -- the index, and files that have lost something
 
@@ -366,7 +375,7 @@ class AgentRepair:
 
     def _packed(self, plan: AgentPlan, each: FileSalvage, recipe: Recipe, version: int) -> Built:
         numbered = dataclasses.replace(plan.index.manifest, next_version=version)
-        reader = _MendingReader(self._engine, each, self._copies, self._relative(each))
+        reader = _MendingReader(self._engine, each, self._copies)
         if parse_day_file_name(each.name) is not None:
             records = each.records - plan.repeated.get(each.path, 0)
             parts = _each_once(sorted_lines(reader, _index_of(numbered, each), [each.name]), plan.agent)
@@ -383,7 +392,7 @@ class AgentRepair:
         """The records of a packed file's good frames, in order, but for repeats whose originals are lost."""
         expander = Expander(prefix_bytes, _lost)
         needle_bytes = prefix_bytes + ID_STAMP_CHARS + SUFFIX_CHARS
-        for ref, data in stored_frames(each, source, copies=self._copies, relative=self._relative(each)):
+        for ref, data in stored_frames(each, source, copies=self._copies):
             stored = [line[:-1] for line in split_lines(data) if line[:needle_bytes] not in each.lost_repeats]
             lines = expander.expand(stored)
             if lines:
@@ -393,7 +402,7 @@ class AgentRepair:
 class _MendingReader(PieceReader):
     """Reads the blocks of one day file, those that were mended as they should be."""
 
-    def __init__(self, engine: Engine, each: FileSalvage, copies: GoodCopies, relative: str) -> None:
+    def __init__(self, engine: Engine, each: FileSalvage, copies: GoodCopies) -> None:
         super().__init__(
             engine.storage,
             catalog=engine.catalog,
@@ -402,13 +411,12 @@ class _MendingReader(PieceReader):
         )
         self._each = each
         self._copies = copies
-        self._relative = relative
 
     def data(self, manifest: Manifest | None, piece: Piece) -> bytes:
         """See `PieceReader.data`."""
         mended = self._each.flipped.get(piece.offset)
         if piece.offset in self._each.copied:
-            mended = self._copies.read(self._relative, piece.offset, piece.length)
+            mended = copied_piece(self._each, piece, self._copies)
         if mended is None:
             return super().data(manifest, piece)
         if checksum(mended) != piece.xxh3:

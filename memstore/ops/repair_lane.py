@@ -16,7 +16,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 
 import msgspec
@@ -28,13 +29,13 @@ from memstore.errors import CorruptionError, StorageError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.format.lane import Slice, encode_commit, encode_header
 from memstore.format.lines import agent_prefix, lines_span_us, split_lines
-from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, is_merged_lane_name, lane_name, lane_token
+from memstore.format.names import KEPT_SUFFIX, is_merged_lane_name, lane_name, lane_token
 from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import StorageFile
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import GoodCopies, file_of_root
 from memstore.ops.quarantine import Quarantine
 from memstore.ops.removed_records import RemovedRecords, removed_records
-from memstore.ops.repair_step import RepairStep
+from memstore.ops.repair_step import RepairStep, sources_of
 from memstore.ops.salvage_lane import LaneSalvage, Load, salvage_lane
 from memstore.wal.seal import seal_lane
 
@@ -94,12 +95,17 @@ class LanePlan:
             sentence = f"{self.path} is damaged, and a living process writes it: end that, and repair again."
             return RepairStep("withheld", self.path, sentence)
         if self.is_for_consumers:
-            sentence = f"Set {self.path} aside: it is merged; what waited for it (an index, a backup) begins anew."
+            sentence = (
+                f"Set {self.path} aside: it is merged, and no record is lost. What waited for it (an index, a backup) "
+                "does without: a moment between two backups may not be restored whole."
+            )
             return RepairStep("release_lane", self.path, sentence)
         lost = sum(each.records or 0 for each in self.salvage.lost)
         sentence = f"Release {self.path}: {self.records} records that are not merged yet"
         if self.salvage.mended:
             sentence += f", {self.salvage.mended} place(s) put right"
+        if self.salvage.copied:
+            sentence += f" ({sources_of(self.salvage.copied)})"
         unknown = any(each.records is None for each in self.salvage.lost)
         sentence += (
             f"; {lost}{' and an unknown number of others' if unknown else ''} are lost." if lost or unknown else "."
@@ -107,7 +113,14 @@ class LanePlan:
         if self.erased:
             sentence += f" It holds {self.erased} lines that were erased: erase them once more, then the quarantine has"
             sentence += " none of them either."
-        return RepairStep("release_lane", self.path, sentence, records_kept=self.records, records_lost=lost)
+        return RepairStep(
+            "release_lane",
+            self.path,
+            sentence,
+            records_kept=self.records,
+            records_lost=lost,
+            copied=tuple(self.salvage.copied),
+        )
 
 
 class LaneRepair:
@@ -137,21 +150,36 @@ class LaneRepair:
             if not file.try_lock():
                 file.close()
                 return LanePlan(path, is_written=True)
-            relative = self._name_in_copy(path)
-            plan = LanePlan(path, salvage_lane(file, copies=self._copies, relative=relative), file=file)
+            name = file_of_root(self._engine.paths, path)
+            plan = LanePlan(path, salvage_lane(file, copies=self._copies, name=name), file=file)
         except BaseException:
             file.close()
             raise
-        token = lane_token(os.path.basename(path))
-        plan.slices = [(item, load) for item, load in plan.salvage.slices if not self._is_merged(item.agent, token)]
-        plan.erased = sum(self._erased_in(item, load) for item, load in plan.salvage.slices)
+        self._plan_slices(plan)
+        self._plan_lines(plan)
+        return plan
+
+    def _plan_slices(self, plan: LanePlan) -> None:
+        for item, load in plan.salvage.slices:
+            erased = self._erased_in(item, load)
+            plan.erased += erased
+            if not self._is_merged(item.agent, plan.token):
+                self._plan_slice(plan, item, load, by_line=erased > 0)
         for item, load in plan.salvage.found_again:
-            if self._is_merged(item.agent, token):  # without this slice, of which the merge could know nothing
-                plan.salvage.lines.setdefault((item.agent, item.day), []).extend(split_lines(load()))
-            else:
-                plan.slices.append((item, load))
-                plan.erased += self._erased_in(item, load)
-        adopted = _adopted_token(token)
+            is_merged = self._is_merged(item.agent, plan.token)  # without this slice: the merge could not know of it
+            erased = 0 if is_merged else self._erased_in(item, load)
+            plan.erased += erased
+            self._plan_slice(plan, item, load, by_line=is_merged or erased > 0)
+
+    def _plan_slice(self, plan: LanePlan, item: Slice, load: Load, *, by_line: bool) -> None:
+        """Take a slice as it is; or line by line, without those that were erased since it was written."""
+        if by_line:
+            plan.salvage.lines.setdefault((item.agent, item.day), []).extend(split_lines(load()))
+        else:
+            plan.slices.append((item, load))
+
+    def _plan_lines(self, plan: LanePlan) -> None:
+        adopted = _adopted_token(plan.token)
         for (agent, day), lines in plan.salvage.lines.items():
             if self._is_merged(agent, adopted):
                 continue
@@ -159,7 +187,6 @@ class LaneRepair:
             kept = sorted({line for line in lines if not removed.was_erased(line)})
             if kept:
                 plan.lines[agent, day] = kept
-        return plan
 
     def carry_out(self, plan: LanePlan, quarantine: Quarantine) -> None:
         """Write what is whole into lanes that can be merged, and set the old one aside.
@@ -173,10 +200,7 @@ class LaneRepair:
         quarantine.copy(plan.path, why="it could not be merged as it was", found=found)
         lanes = self._engine.paths.lanes
         if plan.is_for_consumers:
-            for name in self._engine.consumers.names():
-                self._engine.consumers.unregister(name)
-            try_unlink(self._storage, plan.path)
-            self._storage.sync_directory(lanes)
+            self._engine.consumers.give_up([os.path.basename(plan.path)])
             return
         self._begin_again(plan.token)
         if plan.lines:
@@ -234,12 +258,6 @@ class LaneRepair:
             return 0
         return sum(removed.was_erased(line) for line in split_lines(load()))
 
-    def _name_in_copy(self, path: str) -> str:
-        """A lane's name in a good copy, which may have been made before the lane was kept."""
-        relative = os.path.relpath(path, self._engine.paths.root)
-        before = relative.removesuffix(KEPT_SUFFIX).removesuffix(LANE_SUFFIX) + LANE_SUFFIX
-        return relative if self._copies.size(relative) is not None else before
-
     def _is_merged(self, agent: str, token: str) -> bool:
         manifest = self._engine.builder.manifest(agent)
         return manifest is not None and token in manifest.merged
@@ -250,15 +268,11 @@ class LaneRepair:
         return self._removed[agent]
 
 
-def lanes_to_release(engine: Engine, damaged: Callable[[str], bool]) -> list[str]:
-    """Paths of the lanes that are kept, and of those that a check has found damage in."""
-    found: list[str] = []
-    for name in engine.lanes.names():
-        path = os.path.join(engine.paths.lanes, name)
-        if name.endswith(KEPT_SUFFIX) or damaged(path):
-            found.append(path)
-    merged = [os.path.join(engine.paths.lanes, name) for name in engine.consumers.merged_names()]
-    return [*found, *filter(damaged, merged)]
+def lanes_to_release(engine: Engine, damaged: AbstractSet[str]) -> list[str]:
+    """Paths of the lanes that are kept, and of those of these tokens: a merge renames lanes."""
+    names = [name for name in engine.lanes.names() if name.endswith(KEPT_SUFFIX) or lane_token(name) in damaged]
+    merged = [name for name in engine.consumers.merged_names() if lane_token(name) in damaged]
+    return [os.path.join(engine.paths.lanes, name) for name in (*names, *merged)]
 
 
 def _adopted_token(token: str) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from memstore.clock import Clock
 from memstore.errors import CorruptionError
-from memstore.format.checked import verified_body
+from memstore.format.checked import states_the_same, verified_body
 from memstore.format.holds_file import Hold, decode_holds_file, encode_holds_file
 from memstore.format.names import StorePaths
 from memstore.fs.atomic import read_file, replace_file, try_unlink
@@ -21,17 +20,13 @@ from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
 from memstore.ops.bit_search import find_flip_in_line
 from memstore.ops.finding import Finding
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import GoodCopies, Taken, file_of_root
+from memstore.ops.kindred_files import KindredFiles
 from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_step import RepairStep
+from memstore.ops.repair_step import CopiedRange, RepairStep
 
 HOLD_NAME = "repair"
 _ANEW = frozenset({"lifecycle_file", "schedule", "reads", "consumer"})
-
-
-class _Mended(NamedTuple):
-    data: bytes
-    how: str
 
 
 class SmallFileRepair:
@@ -79,29 +74,50 @@ class SmallFileRepair:
     def _holds(self, quarantine: Quarantine | None) -> RepairStep:
         path = self._paths.holds
         data = read_file(self._storage, path) or b""
-        mended = self._mended_holds(data, path)
+        mended = self._mended_holds(data.rstrip(b"\n"))
+        known = self._known_holds() if mended is None else Taken(b"", "")
         if quarantine is not None:
             with locked(self._storage, self._paths.lock("store")):
                 quarantine.copy(path, why="its checksum does not agree: which holds it listed is not certain")
-                anew = encode_holds_file([self._hold_of_everything()]) if mended is None else mended.data
-                replace_file(self._storage, path, anew)
+                replace_file(self._storage, path, self._held(known.data) if mended is None else mended.data + b"\n")
         if mended is not None:
-            return RepairStep("mend_line", path, f"Write {path} again as it was: {mended.how}.")
-        return RepairStep(
-            "hold_everything",
-            path,
+            how = f"{mended.source} has what its checksum asks for" if mended.source else "one bit had flipped"
+            return RepairStep("mend_line", path, f"Write {path} again as it was: {how}.", copied=_whole(mended))
+        sentence = (
             f"Hold every record of the store: which holds {path} listed cannot be read. Nothing is removed until a "
-            f"person has added those that there were (the old file is in the quarantine) and removed {HOLD_NAME!r}.",
+            f"person has added those that there were (the old file is in the quarantine) and removed {HOLD_NAME!r}."
         )
+        if known.source:
+            sentence += f" Those that {known.source} has are kept; any that was added since is not among them."
+        return RepairStep("hold_everything", path, sentence, copied=_whole(known))
 
-    def _mended_holds(self, data: bytes, path: str) -> _Mended | None:
-        for mended in self._mended(data, path):
+    def _mended_holds(self, data: bytes) -> Taken | None:
+        """The file as it was, without its line break, and who had it: nobody, where one bit is put right."""
+        whole = find_flip_in_line(data)
+        if whole is not None:
+            return Taken(whole, "")
+        for line, source in self._holds_of_copies():
+            if states_the_same(data, line):
+                return Taken(line, source)
+        return None
+
+    def _known_holds(self) -> Taken:
+        """What the best source lists, which may not be all; empty where none does."""
+        return next(self._holds_of_copies(), Taken(b"", ""))
+
+    def _holds_of_copies(self) -> Iterator[Taken]:
+        for copied in self._copies.of(file_of_root(self._paths, self._paths.holds)):
+            line = copied.read_all().rstrip(b"\n")
             try:
-                decode_holds_file(mended.data, path)
+                decode_holds_file(line, copied.path)
             except CorruptionError:
                 continue
-            return mended
-        return None
+            yield Taken(line, copied.source)
+
+    def _held(self, known: bytes) -> bytes:
+        """A list of holds that keeps everything, and names those that are known."""
+        listed = decode_holds_file(known, self._paths.holds) if known else []
+        return encode_holds_file([*(hold for hold in listed if hold.name != HOLD_NAME), self._hold_of_everything()])
 
     def _hold_of_everything(self) -> Hold:
         return Hold(
@@ -111,26 +127,17 @@ class SmallFileRepair:
             "quarantine",
         )
 
-    def _mended(self, data: bytes, path: str) -> Iterator[_Mended]:
-        """What a file of one checked line may have been: one bit put right, or what a good copy has."""
-        whole = find_flip_in_line(data.rstrip(b"\n"))
-        if whole is not None:
-            yield _Mended(whole + b"\n", "one bit had flipped")
-        relative = os.path.relpath(path, self._paths.root)
-        size = self._copies.size(relative)
-        copied = None if size is None else self._copies.read(relative, 0, size)
-        if copied is not None and verified_body(copied.rstrip(b"\n")) is not None:
-            yield _Mended(copied, f"as {self._copies.name} has it; what was changed since that copy is not in it")
-
     # -- FORGOTTEN
 
     def _forgotten(self, finding: Finding, quarantine: Quarantine | None) -> RepairStep:
         path, offset, length = finding.path, finding.offset_bytes, finding.length_bytes
-        data = (read_file(self._storage, path) or b"")[offset : offset + length]
-        whole = find_flip_in_line(data)
+        everything = read_file(self._storage, path) or b""
+        data = everything[offset : offset + length]
+        whole, source = find_flip_in_line(data), ""
         if whole is None:
-            copied = self._copies.read(os.path.relpath(path, self._paths.root), offset, length)
-            whole = copied if copied is not None and verified_body(copied) is not None else None
+            kindred = KindredFiles(everything, file_of_root(self._paths, path), self._copies)
+            found = (each for each in kindred.bytes_at(offset, length) if verified_body(each.data) is not None)
+            whole, source = next(found, (None, ""))
         if quarantine is not None:
             with locked(self._storage, self._paths.lock("forgotten")):
                 quarantine.copy(path, why=f"its line at {offset} does not verify")
@@ -143,7 +150,10 @@ class SmallFileRepair:
                 finally:
                     file.close()
         if whole is not None:
-            return RepairStep("mend_line", path, f"Write the line at {offset} of {path} again as it was.")
+            how = f", taken from {source}" if source else ""
+            copied = (CopiedRange(offset, length, source),) if source else ()
+            sentence = f"Write the line at {offset} of {path} again as it was{how}."
+            return RepairStep("mend_line", path, sentence, copied=copied)
         return RepairStep(
             "clear_line",
             path,
@@ -159,3 +169,8 @@ class SmallFileRepair:
             try_unlink(self._storage, path)
             self._storage.sync_directory(os.path.dirname(path))
         return RepairStep("start_anew", path, f"Set {path} aside; it is written anew, and nothing is lost by that.")
+
+
+def _whole(taken: Taken) -> tuple[CopiedRange, ...]:
+    """All of a small file, where a source had it."""
+    return (CopiedRange(0, len(taken.data) + 1, taken.source),) if taken.source else ()

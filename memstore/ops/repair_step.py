@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -25,6 +27,27 @@ StepKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class CopiedRange:
+    """Bytes that are taken from a good copy.
+
+    Attributes:
+        offset_bytes: where in the file.
+        length_bytes: how many.
+        source: what people call the source.
+    """
+
+    offset_bytes: int
+    length_bytes: int
+    source: str
+
+
+def sources_of(copied: Iterable[CopiedRange]) -> str:
+    """Where ranges come from, in words: "2 from the second copy at /b, 1 from the backup /c"."""
+    counts = Counter(each.source for each in copied)
+    return ", ".join(f"{count} from {source}" for source, count in counts.items())
+
+
+@dataclass(frozen=True, slots=True)
 class RepairStep:
     """One thing to do, or done.
 
@@ -35,6 +58,7 @@ class RepairStep:
         agent: whose; None where it concerns no single agent, or nobody can tell.
         records_kept: how many records stay, or come back.
         records_lost: how many cannot be saved, as far as that is known; the bytes of all are in the quarantine.
+        copied: what of it is taken from good copies, in the order of the file.
     """
 
     kind: StepKind
@@ -43,6 +67,7 @@ class RepairStep:
     agent: str | None = None
     records_kept: int = 0
     records_lost: int = 0
+    copied: tuple[CopiedRange, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""

@@ -19,9 +19,17 @@ import msgspec
 from memstore.clock import Clock
 from memstore.codec.zstd import any_frame_end, is_skippable, unpack_parts
 from memstore.errors import CorruptionError, MemstoreError, StorageError, UsageError
+from memstore.format.checked import states_the_same
 from memstore.format.lines import agent_prefix
-from memstore.format.names import StorePaths, is_lane_name, parse_day_file_name, tier_of
-from memstore.format.store_file import Placement, ShardEntry, StoreFile, decode_store_file, encode_store_file
+from memstore.format.names import StorePaths, is_lane_name, parse_day_file_name, shard_name, tier_of
+from memstore.format.store_file import (
+    Placement,
+    ReplicaEntry,
+    ShardEntry,
+    StoreFile,
+    decode_store_file,
+    encode_store_file,
+)
 from memstore.fs.atomic import read_file, replace_file
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage, StorageFile
@@ -29,10 +37,10 @@ from memstore.ids import ID_TAIL_CHARS, WRITER_NUMBER_MAX, directory_agent
 from memstore.lifecycle.needles import line_id
 from memstore.manifest.reader import load_manifest
 from memstore.ops.bit_search import find_flip_in_line
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import OrderedCopies, file_of_root
 from memstore.ops.layout import Layout, entries_of
 from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_step import RepairStep
+from memstore.ops.repair_step import CopiedRange, RepairStep
 from memstore.ring import build_ring
 from memstore.wal.seal import read_header
 
@@ -67,12 +75,16 @@ class StoreFileRepair:
     """
 
     def __init__(
-        self, storage: Storage, paths: StorePaths, *, clock: Clock, copies: GoodCopies, volumes: Sequence[str] = ()
+        self, storage: Storage, paths: StorePaths, *, clock: Clock, copies: OrderedCopies, volumes: Sequence[str] = ()
     ) -> None:
         self._storage = storage
         self._paths = paths
         self._clock = clock
         self._copies = copies
+        # What it lacks since STORE.json was damaged nobody knows: it joins again.
+        why = "STORE.json was written anew"
+        root, now_us = copies.second_copy, clock.now_us()
+        self._replica = None if root is None else ReplicaEntry(path=root, state="behind", since=now_us, why=why)
         self._volumes = [os.path.abspath(volume) for volume in volumes]
         for volume in self._volumes:
             if storage.identify(volume) is None:
@@ -85,10 +97,12 @@ class StoreFileRepair:
             StorageError: the disk refuses.
         """
         path = self._paths.store_file
-        mended = self._mended()
+        mended = self._mended(layout)
         if mended is not None:
-            content, how = mended
-            return StoreFilePlan(content, RepairStep("write_store_file", path, f"Write {path} again as it was: {how}."))
+            content, how, source = mended
+            copied = (CopiedRange(0, len(encode_store_file(content)), source),) if source else ()
+            sentence = f"Write {path} again as it was: {how}."
+            return StoreFilePlan(content, RepairStep("write_store_file", path, sentence, copied=copied))
         shards = self._shards(layout)
         gaps = sorted(set(range(max(shards, default=0) + 1)) - shards.keys())
         if not shards or gaps:
@@ -124,26 +138,43 @@ class StoreFileRepair:
 
     # -- as it was
 
-    def _mended(self) -> tuple[StoreFile, str] | None:
+    def _mended(self, layout: Layout) -> tuple[StoreFile, str, str] | None:
+        """What it said, how that is known, and which source had it: none, where one bit is put right."""
         path = self._paths.store_file
-        data = read_file(self._storage, path) or b""
-        whole = find_flip_in_line(data.rstrip(b"\n"))
+        data = (read_file(self._storage, path) or b"").rstrip(b"\n")
+        whole = find_flip_in_line(data)
         if whole is not None:
-            return decode_store_file(whole, path), "one bit had flipped"
-        size = self._copies.size("STORE.json")
-        copied = None if size is None else self._copies.read("STORE.json", 0, size)
-        if copied is None:
-            return None
-        try:
-            known = decode_store_file(copied, f"{self._copies.name}/STORE.json")
-        except CorruptionError:
-            return None
+            return decode_store_file(whole, path), "one bit had flipped", ""
         ids = {each for each in self._store_ids() if each}
-        if ids and known.id not in ids:
-            return None  # the copy of another store
-        next_writer = max(known.next_writer, self._next_writer())
-        content = msgspec.structs.replace(known, next_writer=next_writer, epoch=known.epoch + 1)
-        return content, f"as {self._copies.name} has it, with writer numbers from {next_writer} on"
+        for copied in self._copies.of(file_of_root(self._paths, path)):
+            line = copied.read_all()
+            try:
+                known = decode_store_file(line, copied.path)
+            except CorruptionError:
+                continue
+            if known.copy_of is not None or (ids and known.id not in ids):
+                continue  # a second copy places its agents by itself; or it is the copy of another store
+            if states_the_same(data, line.rstrip(b"\n")):
+                return known, f"{copied.source} has what its checksum asks for", copied.source
+            content = self._placed(known, layout)
+            if content is not None:
+                how = f"as {copied.source} has it, with writer numbers from {content.next_writer} on"
+                return content, how, copied.source
+        return None
+
+    def _placed(self, known: StoreFile, layout: Layout) -> StoreFile | None:
+        """What an older STORE.json says, of the shards that there are; None where it does not know all of them."""
+        shards = self._shards(layout)
+        if shards.keys() != {shard.index for shard in known.shards}:
+            return None
+        return msgspec.structs.replace(
+            known,
+            next_writer=max(known.next_writer, self._next_writer()),
+            epoch=known.epoch + 1,
+            shards=self._entries(shards),
+            archive=known.archive or self._archive(),
+            replica=known.replica or self._replica,
+        )
 
     # -- from what there is
 
@@ -187,21 +218,28 @@ class StoreFileRepair:
             for agent in self._agents(shards[index]):
                 if ring.shard_of(agent) != index:
                     pins[agent] = index
-        default = {index: os.path.join(self._paths.shards, f"shard_{index:03d}") for index in indexes}
-        archives = [os.path.join(path, "archive") for _, path in self._on_volumes()]
-        archive = next((path for path in archives if self._storage.identify(path) is not None), None)
         return StoreFile(
             id=next(iter(self._store_ids()), None) or secrets.token_hex(16),
             created=now_us,
             epoch=now_us // 1_000_000,  # above every epoch that was counted up to
             next_writer=self._next_writer(),
-            shards=[
-                ShardEntry(index=index, path=None if shards[index] == default[index] else shards[index])
-                for index in indexes
-            ],
+            shards=self._entries(shards),
             placement=Placement(shards=indexes, pins=pins),
-            archive=archive,
+            archive=self._archive(),
+            replica=self._replica,
         )
+
+    def _entries(self, shards: dict[int, str]) -> list[ShardEntry]:
+        default = {index: os.path.join(self._paths.shards, shard_name(index)) for index in shards}
+        return [
+            ShardEntry(index=index, path=None if path == default[index] else path)
+            for index, path in sorted(shards.items())
+        ]
+
+    def _archive(self) -> str | None:
+        """Where cold files lie on another volume, if one of those that were named has them."""
+        archives = [os.path.join(path, "archive") for _, path in self._on_volumes()]
+        return next((path for path in archives if self._storage.identify(path) is not None), None)
 
     def _agents(self, shard: str) -> Iterator[str]:
         for entry in entries_of(self._storage, shard):

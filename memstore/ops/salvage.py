@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memstore.codec.checksum import checksum
+from memstore.engine.piece import Piece
 from memstore.format.manifest import Block, PackedFile, TrashedFile
 from memstore.manifest.index import BlockRef, FrameRef
 from memstore.ops.bit_search import find_flip
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import FileOfStore, GoodCopies, file_of_agent, take
 
 Refuse = Callable[[bytes], str | None]
 """Why a line that no index lists may not be taken for a record; None where it may."""
@@ -36,7 +37,7 @@ class FileSalvage:
         trashed: what the trash says of it; None where its records count.
         pieces: blocks or frames that are good, in the order of the file.
         flipped: by offset, the bytes of pieces in which one bit had turned.
-        copied: offsets of pieces that a good copy has, and this file has not.
+        copied: by offset, which source has a piece that this file has not.
         lost: ranges that are not.
         blocks: the index of a day file that can stay as it is; None where it cannot.
         packed: the index of a packed file that can stay as it is; None where it cannot.
@@ -54,7 +55,7 @@ class FileSalvage:
     trashed: TrashedFile | None = None
     pieces: list[BlockRef | FrameRef] = field(default_factory=list)
     flipped: dict[int, bytes] = field(default_factory=dict)
-    copied: set[int] = field(default_factory=set)
+    copied: dict[int, str] = field(default_factory=dict)
     lost: list[LostRange] = field(default_factory=list)
     blocks: list[Block] | None = None
     packed: PackedFile | None = None
@@ -87,7 +88,7 @@ class FileSalvage:
 
 
 def take_mended(
-    salvage: FileSalvage, data: bytes, *, offset: int, length: int, xxh3: str, copies: GoodCopies, relative: str
+    salvage: FileSalvage, data: bytes, *, offset: int, length: int, xxh3: str, copies: GoodCopies, file: FileOfStore
 ) -> bytes | None:
     """The bytes that a checksum asks for, noted as mended; None where they cannot be had.
 
@@ -98,13 +99,20 @@ def take_mended(
         length: how long it has to be.
         xxh3: its checksum.
         copies: where good copies may be had.
-        relative: the file's name there.
+        file: what it is.
     """
-    copied = copies.read(relative, offset, length)
-    if copied is not None and len(copied) == length and checksum(copied) == xxh3:
-        salvage.copied.add(offset)
-        return copied
+    taken = take(copies, file, offset, length, lambda copied: checksum(copied) == xxh3)
+    if taken is not None:
+        salvage.copied[offset] = taken.source
+        return taken.data
     found = find_flip(data, xxh3) if len(data) == length else None
     if found is not None:
         salvage.flipped[offset] = found
     return found
+
+
+def copied_piece(salvage: FileSalvage, piece: Piece, copies: GoodCopies) -> bytes:
+    """The bytes of a piece that a source had when the file was looked at; empty where none has them any more."""
+    file, xxh3 = file_of_agent(salvage.path), piece.xxh3
+    taken = take(copies, file, piece.offset, piece.length, lambda copied: checksum(copied) == xxh3)
+    return b"" if taken is None else taken.data

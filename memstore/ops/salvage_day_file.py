@@ -13,7 +13,7 @@ from memstore.format.manifest import BLOCK_BYTES_MAX, Block
 from memstore.format.names import parse_day_file_name
 from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import SETTLED, BlockRef
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import GoodCopies, file_of_agent
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.salvage import FileSalvage, LostRange, Refuse, take_mended
 from memstore.timestamps import US_PER_DAY, day_start_us
@@ -31,12 +31,10 @@ class DayFilePlace:
 
     Attributes:
         path: where it lies.
-        relative: its name in a copy of the store.
         listed: whether the MANIFEST names it.
     """
 
     path: str
-    relative: str
     listed: bool
 
 
@@ -126,7 +124,7 @@ def _take(
             length=block.length,
             xxh3=block.xxh3,
             copies=copies,
-            relative=place.relative,
+            file=file_of_agent(place.path),
         )
         if mended is None:
             reason = "the file is missing" if file is None else "its checksum does not agree"

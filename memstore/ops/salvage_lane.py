@@ -24,13 +24,15 @@ from memstore.fs.storage import StorageFile
 from memstore.ids import ID_TAIL_CHARS, parse_id
 from memstore.lifecycle.needles import line_id
 from memstore.ops.bit_search import find_flip, find_flip_in_line
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import FileOfStore, GoodCopies, Taken, take
 from memstore.ops.record_lines import RecordLines
+from memstore.ops.repair_step import CopiedRange
 from memstore.ops.salvage import LostRange
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 from memstore.wal.seal import commit_is_whole, read_seal
 
 _READ_BYTES = 4 * 1024 * 1024
+_FIRST_LINE_BYTES = 4096
 _record_lines = lru_cache(maxsize=1024)(RecordLines)
 Load = Callable[[], bytes]
 
@@ -45,6 +47,7 @@ class LaneSalvage:
         found_again: likewise, of commits whose line was put right: no merge before this could see them.
         lines: whole lines of commits whose own line is lost, by agent and day.
         mended: how many slices and lines were put right.
+        copied: what was taken from good copies.
         lost: ranges of which nothing can be made, or not all.
         damaged: whether anything of it is not as it was written.
     """
@@ -54,29 +57,30 @@ class LaneSalvage:
     found_again: list[tuple[Slice, Load]] = field(default_factory=list)
     lines: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
     mended: int = 0
+    copied: list[CopiedRange] = field(default_factory=list)
     lost: list[LostRange] = field(default_factory=list)
     damaged: bool = False
 
 
-def salvage_lane(file: StorageFile, *, copies: GoodCopies, relative: str) -> LaneSalvage:
+def salvage_lane(file: StorageFile, *, copies: GoodCopies, name: FileOfStore) -> LaneSalvage:
     """Look through a lane of which anything may be damaged.
 
     Args:
         file: the lane; nobody writes it any more.
         copies: where good copies may be had.
-        relative: its name there.
+        name: what it is.
 
     Raises:
         StorageError: the disk refuses.
     """
-    return _LaneSalvage(file, copies, relative).run()
+    return _LaneSalvage(file, copies, name).run()
 
 
 class _LaneSalvage:
-    def __init__(self, file: StorageFile, copies: GoodCopies, relative: str) -> None:
+    def __init__(self, file: StorageFile, copies: GoodCopies, name: FileOfStore) -> None:
         self._file = file
         self._copies = copies
-        self._relative = relative
+        self._name = name
         self._size = file.identity().size_bytes
         self._window = LineWindow(file)
         self._result = LaneSalvage()
@@ -128,12 +132,13 @@ class _LaneSalvage:
             self._result.header = header
             return len(line) + 1
         self._result.damaged = True
-        copied = (self._copies.read(self._relative, 0, 4096) or b"").partition(b"\n")[0]
-        for candidate in (None if line is None else find_flip_in_line(line), copied or None):
-            header = None if candidate is None else decode_header(candidate)
-            if candidate is not None and header is not None:
+        flipped = None if line is None else find_flip_in_line(line)
+        candidates = [Taken(flipped or b"", ""), *self._copied_lines(0, _FIRST_LINE_BYTES)]
+        for candidate, source in candidates:
+            header = decode_header(candidate) if candidate else None
+            if header is not None:
                 self._result.header = header
-                self._result.mended += 1
+                self._note_mended(0, len(candidate) + 1, source)
                 return len(candidate) + 1
         return 0
 
@@ -168,9 +173,9 @@ class _LaneSalvage:
         load: Load = functools.partial(_read, self._file, item.offset, item.length)
         if len(data) != item.length or checksum(data) != item.xxh3:
             self._result.damaged = True
-            copied = self._copies.read(self._relative, item.offset, item.length)
-            if copied is not None and checksum(copied) == item.xxh3:
-                data = copied
+            copied = self._copied_slice(item)
+            if copied is not None:
+                data = copied.data
                 load = functools.partial(self._copied, item)
             else:
                 found = find_flip(data, item.xxh3) if len(data) == item.length else None
@@ -180,7 +185,7 @@ class _LaneSalvage:
                     return
                 data = found
                 load = functools.partial(bytes, found)
-            self._result.mended += 1
+            self._note_mended(item.offset, item.length, "" if copied is None else copied.source)
         lines, listed = _record_lines(item.agent), split_lines(data)
         fault = lines.fault(listed, records=item.records, t_min=item.t_min, t_max=item.t_max)
         if fault is not None or isinstance(lines.decoded(listed), str):
@@ -191,8 +196,8 @@ class _LaneSalvage:
         self._result.slices.append((item, load))
 
     def _copied(self, item: Slice) -> bytes:
-        data = self._copies.read(self._relative, item.offset, item.length)
-        if data is None or checksum(data) != item.xxh3:
+        copied = self._copied_slice(item)
+        if copied is None:
             raise CorruptionError(
                 self._file.path,
                 offset_bytes=item.offset,
@@ -200,7 +205,22 @@ class _LaneSalvage:
                 reason="its good copy has changed",
                 records=item.records,
             )
-        return data
+        return copied.data
+
+    def _copied_slice(self, item: Slice) -> Taken | None:
+        return take(self._copies, self._name, item.offset, item.length, lambda data: checksum(data) == item.xxh3)
+
+    def _copied_lines(self, offset: int, length_max: int) -> Iterator[Taken]:
+        """The line at an offset, as each good copy has it, without its line break."""
+        for copied in self._copies.of(self._name):
+            line, end, _ = copied.read(offset, length_max).partition(b"\n")
+            if line and end:
+                yield Taken(line, copied.source)
+
+    def _note_mended(self, offset: int, length: int, source: str) -> None:
+        self._result.mended += 1
+        if source:
+            self._result.copied.append(CopiedRange(offset, length, source))
 
     # -- ranges without a commit line
 
@@ -211,23 +231,24 @@ class _LaneSalvage:
             found = self._mended_commit(offset, end)
             if found is None:
                 break
-            commit, body = found
+            commit, body, source = found
             seen = len(self._result.slices)
             self._take_all([item._replace(offset=body + item.offset) for item in commit.slices])
             self._result.found_again += self._result.slices[seen:]
             del self._result.slices[seen:]
-            self._result.mended += 1
+            self._note_mended(offset, body - offset, source)
             offset = body + commit.bytes
         if offset < end:
             self._take_lines(offset, end)
 
-    def _mended_commit(self, offset: int, end: int) -> tuple[Commit, int] | None:
+    def _mended_commit(self, offset: int, end: int) -> tuple[Commit, int, str] | None:
         line = self._window.line_at(offset)
-        copied = (self._copies.read(self._relative, offset, end - offset) or b"").partition(b"\n")[0]
-        for candidate in (line, copied, None if line is None else find_flip_in_line(line)):
-            commit = None if not candidate else decode_commit(candidate)
-            if candidate and commit is not None and offset + len(candidate) + 1 + commit.bytes <= end:
-                return commit, offset + len(candidate) + 1
+        flipped = None if line is None else find_flip_in_line(line)
+        candidates = [Taken(line or b"", ""), Taken(flipped or b"", ""), *self._copied_lines(offset, end - offset)]
+        for candidate, source in candidates:
+            commit = decode_commit(candidate) if candidate else None
+            if commit is not None and offset + len(candidate) + 1 + commit.bytes <= end:
+                return commit, offset + len(candidate) + 1, source
         return None
 
     def _take_lines(self, start: int, end: int) -> None:

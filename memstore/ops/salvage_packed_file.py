@@ -18,9 +18,9 @@ from memstore.format.repeats import is_repeat
 from memstore.fs.storage import Storage, StorageFile
 from memstore.lifecycle.collapse import Expander
 from memstore.manifest.index import FrameRef, frame_refs
-from memstore.ops.good_copies import GoodCopies
+from memstore.ops.good_copies import GoodCopies, file_of_agent
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.salvage import FileSalvage, LostRange, take_mended
+from memstore.ops.salvage import FileSalvage, LostRange, copied_piece, take_mended
 from memstore.packed.kinds import KindCounter
 from memstore.packed.rebuild import rebuild_frames
 
@@ -31,12 +31,10 @@ class PackedFilePlace:
 
     Attributes:
         path: where it lies.
-        relative: its name in a copy of the store.
         trashed: what the trash says of it; None where it counts.
     """
 
     path: str
-    relative: str
     trashed: TrashedFile | None = None
 
 
@@ -145,7 +143,7 @@ class _PackedSalvage:
                 length=ref.length,
                 xxh3=ref.xxh3,
                 copies=self._copies,
-                relative=self._place.relative,
+                file=file_of_agent(self._place.path),
             )
             if mended is None:
                 reason = "the file is missing" if file is None else "its checksum does not agree"
@@ -166,7 +164,7 @@ class _PackedSalvage:
             fault = "a line of it is no record"
         if fault is not None:
             result.flipped.pop(ref.offset, None)
-            result.copied.discard(ref.offset)
+            result.copied.pop(ref.offset, None)
             result.lost.append(LostRange(ref.offset, ref.length, ref.records, fault))
             return
         result.pieces.append(ref)
@@ -221,7 +219,7 @@ class _PackedSalvage:
 
 
 def stored_frames(
-    salvage: FileSalvage, file: StorageFile | None, *, copies: GoodCopies, relative: str
+    salvage: FileSalvage, file: StorageFile | None, *, copies: GoodCopies
 ) -> Iterator[tuple[FrameRef, bytes]]:
     """The good frames of a file, unpacked, in order.
 
@@ -232,7 +230,7 @@ def stored_frames(
         assert isinstance(piece, FrameRef), piece
         packed = salvage.flipped.get(piece.offset)
         if piece.offset in salvage.copied:
-            packed = copies.read(relative, piece.offset, piece.length) or b""
+            packed = copied_piece(salvage, piece, copies)
         elif packed is None:
             packed = b"" if file is None else file.read(piece.offset, piece.length)
         if checksum(packed) != piece.xxh3:

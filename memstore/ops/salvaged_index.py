@@ -11,7 +11,9 @@ from memstore.format.names import MANIFEST
 from memstore.fs.storage import FileIdentity, Storage
 from memstore.manifest.growing import GrowingManifest
 from memstore.manifest.index import Manifest
-from memstore.ops.mend_lines import CopyOf, MendedLine, mended_lines
+from memstore.ops.good_copies import GoodCopies, file_of_agent
+from memstore.ops.kindred_files import KindredFiles
+from memstore.ops.mend_lines import MendedLine, mended_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class SalvagedIndex:
     is_there: bool
 
 
-def salvage_index(storage: Storage, directory: str, agent: str, *, at_us: int, copy_of: CopyOf) -> SalvagedIndex:
+def salvage_index(storage: Storage, directory: str, agent: str, *, at_us: int, copies: GoodCopies) -> SalvagedIndex:
     """Read a MANIFEST of which any line may be damaged.
 
     Args:
@@ -41,7 +43,7 @@ def salvage_index(storage: Storage, directory: str, agent: str, *, at_us: int, c
         directory: the agent's.
         agent: whose it is taken to be where its first line cannot say.
         at_us: when it is taken to have begun, likewise.
-        copy_of: where a good copy may be had.
+        copies: where good copies may be had.
 
     Raises:
         VersionError: written by a newer format.
@@ -49,7 +51,8 @@ def salvage_index(storage: Storage, directory: str, agent: str, *, at_us: int, c
     """
     path = os.path.join(directory, MANIFEST)
     data, identity = _content(storage, path)
-    lines = [(each, _decoded(each, path)) for each in mended_lines(data, copy_of)]
+    kin = KindredFiles(data, file_of_agent(path), copies)
+    lines = [(each, _decoded(each, path)) for each in mended_lines(data, kin.bytes_at)]
     first = lines[0][1] if lines else None
     header = None if first is None else first.manifest
     begun = at_us if header is None else header.at

@@ -11,7 +11,18 @@ from support import flip
 
 from memstore import MemStore
 
-STEP = {"kind", "path", "sentence", "agent", "records_kept", "records_lost"}
+STEP = {"kind", "path", "sentence", "agent", "records_kept", "records_lost", "copied"}
+REPORT = {
+    "copies",
+    "copies_missing",
+    "before",
+    "steps",
+    "records_lost",
+    "withheld",
+    "failed",
+    "quarantine",
+    "after",
+}
 
 
 @pytest.fixture
@@ -47,7 +58,7 @@ def test_a_plan_lists_steps_and_exits_with_7_and_a_repair_does_them_and_exits_wi
     result = memstore("repair", "-o", "json")
     assert result.code == 0, result.err
     report = json.loads(result.out)
-    assert report.keys() == {"before", "steps", "records_lost", "withheld", "failed", "quarantine", "after"}
+    assert report.keys() == REPORT
     assert report["steps"] == plan["steps"]
     assert report["records_lost"] == 50
     assert report["after"]["clean"]
@@ -79,6 +90,35 @@ def test_good_bytes_come_from_a_copy(memstore, filled, tmp_path):
     assert result.code == 0
     assert "good copy" in result.err
     assert len(memstore("range", "--agent", "bot_1").out.splitlines()) == 100
+
+
+def test_copies_that_the_store_knows_of_are_asked_unless_that_is_refused(memstore, filled, tmp_path):
+    backups = str(tmp_path / "backups")
+    assert memstore("backup", "create", backups).code == 0
+    (path, *_) = files(filled, ".jsonl")
+    spoil(path, 100)
+    plan = json.loads(memstore("repair", "--plan", "--no-copies", "-o", "json").out)
+    assert (plan["copies"], plan["records_lost"]) == ([], 50)
+    planned = memstore("repair", "--plan", "-o", "json")
+    plan = json.loads(planned.out)
+    (step,) = plan["steps"]
+    assert step["kind"] == "restore_file"
+    (copied,) = step["copied"]
+    assert copied.keys() == {"offset_bytes", "length_bytes", "source"}
+    assert copied["source"] == plan["copies"][0]
+    assert copied["source"] in step["sentence"]
+    assert memstore("repair").code == 0
+    assert len(memstore("range", "--agent", "bot_1").out.splitlines()) == 100
+
+
+def test_a_copy_that_cannot_be_asked_is_told(memstore, filled, tmp_path):
+    backups = str(tmp_path / "backups")
+    assert memstore("backup", "create", backups).code == 0
+    shutil.move(backups, backups + ".away")
+    spoil(files(filled, ".jsonl")[0], 100)
+    result = memstore("repair", "--plan")
+    assert result.code == 7
+    assert f"a copy could not be asked: backups: {backups} holds no backups" in result.err
 
 
 def test_a_lost_first_file_is_written_anew(memstore, filled):

@@ -152,7 +152,7 @@ def test_lane_that_is_released_while_the_bound_is_kept_is_no_failure(
     for path in lane_files(store.root, ".merged"):
         os.unlink(path)
     monkeypatch.setattr(consumers, "merged_names", lambda: names)
-    consumers._give_up(names)
+    consumers.give_up(names)
     state = consumers.read("slow")
     assert state is not None
     assert state.content.missed == []

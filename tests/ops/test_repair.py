@@ -24,7 +24,6 @@ from memstore.format.checked import decode_checked
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ops.bit_search import find_flip, find_flip_in_line
-from memstore.ops.good_copies import DirectoryCopies
 from memstore.ops.mend_lines import mended_lines
 from memstore.ops.repair import RepairReport, repair_store
 from memstore.ops.report import CheckReport
@@ -595,10 +594,10 @@ def test_store_json_comes_from_a_good_copy_of_this_store_and_of_no_other(
     other = str(tmp_path / "other")
     MemStore(other).close()
     overwrite(os.path.join(rich, "STORE.json"), 20, b"????")
-    plan = mend(rich, source=other, plan_only=True)
-    assert "anew from 2 shard(s)" in plan.steps[0].sentence
+    with pytest.raises(UsageError, match="is of another store"):
+        mend(rich, source=other, plan_only=True)
     report = mend(rich, source=copy)
-    assert f"as {copy} has it" in report.steps[0].sentence
+    assert f"{copy} has what its checksum asks for" in report.steps[0].sentence
     assert_kept(rich, lines, report, lost=0)
 
 
@@ -658,7 +657,7 @@ def test_a_copy_that_is_older_or_damaged_itself_gives_what_it_has(rich: str, lin
     report = mend(rich, source=copy)
     assert_kept(rich, lines, report, lost=3)
     with pytest.raises(NotFoundError):
-        DirectoryCopies(LocalStorage(), str(tmp_path / "nothing"))
+        mend(rich, source=str(tmp_path / "nothing"))
 
 
 # -- beside others, and when the disk refuses
