@@ -84,10 +84,13 @@ class _Search:
         except (FileNotFoundError, StorageError):
             return
         for name in (entry.name for entry in entries if is_lane_name(entry.name)):
-            file = self.storage.open_read(os.path.join(self.paths.lanes, name))
+            try:
+                file = self.storage.open_read(os.path.join(self.paths.lanes, name))
+            except (FileNotFoundError, StorageError):
+                continue
             try:
                 yield read_header(file)[0].store
-            except CorruptionError:
+            except StorageError:
                 continue
             finally:
                 file.close()
@@ -107,7 +110,7 @@ class _Search:
         if self.storage.exists(RepositoryPaths(root).repository_file):
             repository = open_repository(self.storage, root)
             self._check_ours(root, repository.store_id)
-            self._add_points([repository])
+            self._add_points([(name, repository) for name in repository.points()])
             return
         try:
             there = read_store_file(self.storage, StorePaths(root))
@@ -170,7 +173,7 @@ class _Search:
     def add_backups(self) -> None:
         """Every point of every backup that the store is a source of, the newest first."""
         consumers = Consumers(self.storage, self.paths, lag_bytes_max=0)
-        repositories: list[Repository] = []
+        points: list[tuple[str, Repository]] = []
         for name in consumers.names():
             if not name.startswith(CONSUMER_PREFIX):
                 continue
@@ -184,15 +187,14 @@ class _Search:
                     continue
                 repository = open_repository(self.storage, destination)
                 self._check_ours(destination, repository.store_id)
-                repositories.append(repository)
+                points += [(point, repository) for point in repository.points()]
             except CorruptionError as error:
                 self.missing.append(f"{error.path} does not verify: name the directory of these backups with --from")
             except MemstoreError as error:
                 self.missing.append(f"backups: {error}")
-        self._add_points(repositories)
+        self._add_points(points)
 
-    def _add_points(self, repositories: list[Repository]) -> None:
-        points = [(name, repository) for repository in repositories for name in repository.points()]
+    def _add_points(self, points: list[tuple[str, Repository]]) -> None:
         points.sort(key=lambda each: each[0], reverse=True)
         for name, repository in points:
             lanes = [repository.paths.lanes_of(each) for each in reversed(repository.lanes_points())]
