@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tantivy
 
@@ -49,6 +49,7 @@ from memstore.search.schema import (
     TEXT,
     TIME,
     TYPE,
+    WORD,
     Analyzer,
     build_schema,
     marked,
@@ -59,6 +60,15 @@ from memstore.timestamps import YEAR_10000_US
 _Occur = tantivy.Occur
 RankOf = Callable[[str], float]
 """What the weight of a term has to be multiplied with in this partition."""
+
+
+WordsOf = Callable[[str], Sequence[str]]
+"""Words of a partition that begin like a text."""
+
+
+def no_words(_prefix: str) -> Sequence[str]:
+    """The `WordsOf` of no partition."""
+    return ()
 
 
 def no_correction(_term: str) -> float:
@@ -73,10 +83,12 @@ class How:
     Attributes:
         rank_of: see `RankOf`.
         keep_stop_words: whether words that say nothing are looked for all the same: nothing else was asked.
+        words_of: see `WordsOf`.
     """
 
     rank_of: RankOf = no_correction
     keep_stop_words: bool = False
+    words_of: WordsOf = no_words
 
 
 class Compiler:
@@ -244,7 +256,7 @@ class Compiler:
             return None
         terms = self._analyzer.terms(node.text)
         if node.prefix:
-            return self._prefix(node, terms)
+            return self._prefix(node, terms, how)
         if not terms:
             return None
         query = (
@@ -255,20 +267,34 @@ class Compiler:
         factor = math.fsum(how.rank_of(term) for term in terms) / len(terms)
         return query if factor == 1.0 else tantivy.Query.boost_query(query, factor)
 
-    def _prefix(self, node: Words, terms: Sequence[str]) -> tantivy.Query | None:
-        """Words that begin so. Terms are stems, and what was typed may be longer than one: both are looked for."""
+    def _prefix(self, node: Words, terms: Sequence[str], how: How) -> tantivy.Query | None:
+        """What has a word that begins so; of a phrase, what has such a word behind the others.
+
+        Positions are those of stems. So the last word of a phrase is found by a stem that begins so, or by the stem of
+        a word that does, where the record has this word: which words the partition has else makes no difference.
+        (Outside English a stem may depend on accents, which words here have lost: then only the former finds it.)
+        """
         typed = self._analyzer.folded(node.text)
         if not typed:
             return None
-        if len(typed[-1].encode()) > TERM_BYTES_MAX:
+        last = typed[-1]
+        if len(last.encode()) > TERM_BYTES_MAX:
             return tantivy.Query.empty_query()  # no term is that long
-        if len(typed) > 1:
-            *before, last = (escaped(term) for term in terms)
-            last = f"({starts_with(typed[-1])}|{last})"
-            return tantivy.Query.regex_phrase_query(self._schema, TEXT, [*before, last], node.slop)
-        options = [tantivy.Query.regex_query(self._schema, TEXT, starts_with(typed[0]))]
-        options += [tantivy.Query.term_query(self._schema, TEXT, term) for term in terms]
-        return self._any(options)
+        begins = tantivy.Query.regex_query(self._schema, WORD, starts_with(last))
+        if len(typed) == 1:
+            return begins
+        before = terms[:-1]
+        pattern: list[str | tuple[int, str]] = [*map(escaped, before), starts_with(last)]
+        options = [tantivy.Query.regex_phrase_query(self._schema, TEXT, pattern, node.slop)]
+        by_stem: dict[str, list[str]] = {}
+        for word in how.words_of(last):
+            stem = "".join(self._analyzer.word_terms(word))
+            if not stem.startswith(last):
+                by_stem.setdefault(stem, []).append(word)
+        for stem, words in by_stem.items():
+            phrase = tantivy.Query.phrase_query(self._schema, TEXT, [*before, stem], node.slop)
+            options.append(self.all_of([self._terms(WORD, words)], scored=phrase))
+        return self.all_of([begins], scored=self._any(options))
 
     def _fuzzy(self, text: str, distance: int) -> tantivy.Query | None:
         terms = self._analyzer.terms(text)
@@ -282,9 +308,7 @@ class Compiler:
         must = [q for node in group.must if (q := self.question(node, how)) is not None]
         should = [q for node in group.should if (q := self.question(node, how)) is not None]
         must_not = [
-            q
-            for node in group.must_not
-            if (q := self.question(node, How(keep_stop_words=how.keep_stop_words))) is not None
+            q for node in group.must_not if (q := self.question(node, replace(how, rank_of=no_correction))) is not None
         ]
         if not must and not should and not must_not:
             return None

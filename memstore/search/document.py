@@ -37,6 +37,7 @@ from memstore.search.schema import (
     TIME,
     TYPE,
     USER,
+    WORD,
     agent_hash,
     context_segment,
     marked,
@@ -120,8 +121,10 @@ class Documents:
             number = self._agent_hashes[agent] = agent_hash(agent)
         stamp = memory_id[-ID_TAIL_CHARS + 1 : -SUFFIX_CHARS]
         size = len(line) - line.endswith(b"\n")
+        texts = texts_of(record)
         found: dict[str, Any] = {
-            TEXT: texts_of(record),
+            TEXT: texts,
+            WORD: texts,
             AGENT: agent,
             TYPE: record.get("memory_type", "INTERACTION"),
             IMPORTANCE: record.get("importance", "MEDIUM"),

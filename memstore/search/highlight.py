@@ -43,8 +43,9 @@ class Highlighter:
             if not node.quoted and not node.prefix and self._analyzer.is_stop_word(word):
                 continue
             if node.prefix and index == len(words) - 1:
-                self._prefixes.append(word.lower())
-            self._terms.update(self._analyzer.word_terms(word))
+                self._prefixes += self._analyzer.folded(word)
+            else:
+                self._terms.update(self._analyzer.word_terms(word))
 
     def passages(self, texts: Iterable[str]) -> tuple[Highlight, ...]:
         """The best passages, in order of the record."""
@@ -76,10 +77,11 @@ class Highlighter:
         for term in terms:
             if term in self._terms:
                 return term
-        lowered = word.lower()
-        for prefix in self._prefixes:
-            if lowered.startswith(prefix):
-                return prefix
+        if self._prefixes:
+            folded = self._analyzer.folded(word)
+            for prefix in self._prefixes:
+                if any(each.startswith(prefix) for each in folded):
+                    return prefix
         for near, distance in self._near:
             if any(within_edits(term, near, distance) for term in terms):
                 return near

@@ -21,8 +21,8 @@ from memstore.format.forgotten import text_hash
 from memstore.fs.storage import Storage
 from memstore.ids import number_suffix
 from memstore.search.compile import Compiler
-from memstore.search.foreign import IndexFailedError, translated
-from memstore.search.schema import AGENT, AGENT_HASH, SUFFIX, TIME, Analyzer, agent_hash, key_of_hash
+from memstore.search.foreign import IndexFailedError, QueryRefusedError, translated
+from memstore.search.schema import AGENT, AGENT_HASH, SUFFIX, TIME, WORD, Analyzer, agent_hash, key_of_hash
 from memstore.search.state import PartitionEntry
 from memstore.timestamps import iso_and_id_stamp
 
@@ -52,6 +52,8 @@ class Place(NamedTuple):
     agent_hash: int
 
 
+WORDS_MAX = 16_384
+"""Words that a prefix at the end of a phrase may stand for; tantivy's own bound."""
 _ID_COLUMNS = (TIME, SUFFIX, AGENT_HASH)
 _LOOKS_MAX = 5
 _SAME_KEY_MAX = 16
@@ -141,6 +143,18 @@ class Partition:
                 found.setdefault(agent_hash(agent), []).append(agent)
             self._agents = found
         return self._agents.get(number, [])
+
+    def words(self, prefix: str) -> list[str]:
+        """Words that begin so, of any document that is or was here.
+
+        Raises:
+            QueryRefusedError: there are too many to look for.
+        """
+        with translated("the search index"):
+            found = [word for word, _ in self.searcher.terms_with_prefix(WORD, prefix, limit=WORDS_MAX + 1)]
+        if len(found) > WORDS_MAX:
+            raise QueryRefusedError(f"more than {WORDS_MAX} words begin like {prefix!r:.60}")
+        return found
 
     def held(self, keys: Mapping[Place, int], compiler: Compiler) -> list[int]:
         """Those of some records' keys whose records are here."""

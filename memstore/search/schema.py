@@ -3,7 +3,8 @@
 Nothing is stored: a hit is three numbers from columns (time, suffix, hash of the agent) that make up a memory id, and
 the record is read from the store. Times are i64 microseconds, for bounds below a second are wrong on tantivy's date
 fields. Every numeric field has a twin in ``sketch``, a logarithmic bucket: buckets of several partitions can be added
-up, and percentiles cannot.
+up, and percentiles cannot. Text is there twice: as stems with their positions, and as words without, for the
+beginning of a word may be longer than its stem; that is 2 % of the records' bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import xxhash
 
 from memstore.errors import ConfigError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Goes up when a field changes its meaning: partitions of another version are built again."""
 TERM_BYTES_MAX = 100
 """Longer words are left out: hashes, encoded pictures."""
@@ -30,6 +31,7 @@ _STOP_WORD_LANGUAGES = frozenset(
 )  # fmt: skip
 
 TEXT = "text"
+WORD = "word"
 AGENT = "agent"
 TYPE = "type"
 IMPORTANCE = "importance"
@@ -56,6 +58,7 @@ PLACE = "place"
 CONTEXT_FIELDS = {SESSION: "session_id", USER: "user_id", TASK: "task_id", MODEL: "model"}
 """Fields that are taken from a key of ``context``."""
 _TOKENIZER = "memstore_text"
+_WORD_TOKENIZER = "memstore_word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def build_schema() -> tantivy.Schema:
     """The fields; the same for every shape."""
     builder = tantivy.SchemaBuilder()
     builder.add_text_field(TEXT, tokenizer_name=_TOKENIZER, index_option="position")
+    builder.add_text_field(WORD, tokenizer_name=_WORD_TOKENIZER, index_option="basic")
     for name in (AGENT, TYPE, IMPORTANCE, TAG, SESSION, USER, TASK, MODEL):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     for name in (SOURCE_ID, FOLDED):
@@ -142,6 +146,7 @@ class Analyzer:
     def register(self, index: tantivy.Index) -> None:
         """Make an index use it; once for each index that is opened."""
         index.register_tokenizer(_TOKENIZER, self._analyzer)
+        index.register_tokenizer(_WORD_TOKENIZER, self._folder)
 
 
 _WORDS_MAX = 65_536

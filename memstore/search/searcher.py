@@ -198,12 +198,11 @@ class Searcher:
         frequencies, records = self._frequencies(plan.lasting, terms)
         seen = {"indexed": 0, "tail": 0, "scanned": 0}
         keep = self._compiler.says_nothing(node)
-        query = self._compiler.question(node, How(keep_stop_words=keep))
         for source in self._all(plan):
             partition = source.partition
-            if terms:
-                rank_of = _correction(partition, terms, frequencies, records)
-                query = self._compiler.question(node, How(rank_of, keep))
+            how = How(_correction(partition, terms, frequencies, records), keep, partition.words)
+            with searching(partition):
+                query = self._compiler.question(node, how)
             everything = self._compiler.all_of([*must, *source.must], scored=query, not_any=source.must_not)
             for collect in collectors:
                 with searching(partition):

@@ -50,10 +50,11 @@ analyzer = Analyzer("english")
 
 @dataclass
 class Seen:
-    """A record as reads give it, and its terms text by text."""
+    """A record as reads give it, its terms and its words text by text."""
 
     record: Any
     runs: list[list[str]]
+    words: list[str]
     time_us: int
 
     def has(self, word: str) -> bool:
@@ -67,7 +68,19 @@ class Seen:
 
     def starts(self, prefix: str) -> bool:
         (typed,) = analyzer.folded(prefix)
-        return any(term.startswith(typed) or term in analyzer.terms(prefix) for run in self.runs for term in run)
+        return any(word.startswith(typed) for word in self.words)
+
+    def phrase_starts(self, text: str, prefix: str) -> bool:
+        """Behind the words of a text stands a word, told by its stem, that begins so."""
+        (typed,) = analyzer.folded(prefix)
+        stems = {stem for word in self.words if word.startswith(typed) for stem in analyzer.terms(word)}
+        before = analyzer.terms(text)
+        width = len(before)
+        return bool(stems) and any(
+            run[at : at + width] == before and (run[at + width] in stems or run[at + width].startswith(typed))
+            for run in self.runs
+            for at in range(len(run) - width)
+        )
 
     def near(self, word: str) -> bool:
         (wanted,) = analyzer.terms(word)
@@ -102,8 +115,10 @@ def seen_of(store: MemStore) -> list[Seen]:
     found = []
     for agent in store.agents():
         for record in store.agent(agent).range():
-            runs = [analyzer.terms(text) for text in texts_of(msgspec.to_builtins(record))]
-            found.append(Seen(record, runs, parse_time(record.timestamp_utc, now_us=0)))
+            texts = texts_of(msgspec.to_builtins(record))
+            runs = [analyzer.terms(text) for text in texts]
+            words = [word for text in texts for word in analyzer.folded(text)]
+            found.append(Seen(record, runs, words, parse_time(record.timestamp_utc, now_us=0)))
     return found
 
 
@@ -124,6 +139,12 @@ QUESTIONS: list[Question] = [
     ('"market timeout"', {}, lambda s: s.phrase("market timeout")),
     ("deal_42", {}, lambda s: s.phrase("deal 42")),
     ("nai*", {}, lambda s: s.starts("naï")),
+    ("runnin*", {}, lambda s: s.starts("runnin")),
+    ("TIMEOUTS*", {}, lambda s: s.starts("timeouts")),
+    ("x1 NOT timeouts*", {}, lambda s: s.has("x1") and not s.starts("timeouts")),
+    ('"market timeouts"*', {}, lambda s: s.phrase_starts("market", "timeouts")),
+    ('"the runni"*', {}, lambda s: s.phrase_starts("the", "runni")),
+    ('"error r"*', {}, lambda s: s.phrase_starts("error", "r")),
     ("timeou~1", {}, lambda s: s.near("timeou")),
     ("the", {}, lambda s: s.has("the")),
     ("ms:>=50", {}, lambda s: s.ms is not None and s.ms >= 50),

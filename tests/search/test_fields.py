@@ -100,6 +100,15 @@ def test_a_prefix_is_found_with_and_without_accents(full: MemStore) -> None:
         assert full.search(text).total == 1, text
 
 
+def test_a_prefix_may_be_longer_than_the_stem_of_what_it_finds(full: MemStore) -> None:
+    """The stem of transaction is transact."""
+    for text in ("transactio*", "TRANSACTION*", '"bet001 transactio"*', "transaction* AND bet001"):
+        assert full.search(text).total == (1 if "bet001" in text else 60), text
+        assert full.search(text).hits[0].highlights[0].marked("<", ">").endswith("<transaction>"), text
+    for text in ("transactions*", "transacted*", '"bet001 transactions"*', '"alpha transactio"*'):
+        assert full.search(text).total == 0, text
+
+
 def test_a_phrase_may_end_in_a_prefix_of_many_words(full: MemStore) -> None:
     assert len(all_ids(full, '"alpha bet"*')) == 60
     assert full.search('"alpha bet01"*').total == 10
