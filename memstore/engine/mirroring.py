@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import msgspec
@@ -78,17 +80,26 @@ class Mirroring:
     def _lost(self, error: StorageError) -> None:
         self.note_behind(str(error))
 
-    def _mirror_of(self, lane: LaneWriter, entry: ReplicaEntry) -> Mirror:
+    @contextmanager
+    def locked_copy(self, entry: ReplicaEntry) -> Iterator[StorePaths]:
+        """Hold the lock under which a copy is made the store, having seen that it is still a copy of this one.
+
+        Raises:
+            StorageError: it is not there, or no copy of this store any more.
+        """
         paths = StorePaths(entry.path)
-        there = read_store_file(self._storage, paths)
-        if there is None:
+        if read_store_file(self._storage, paths) is None:
             raise StorageError(f"{entry.path}: the second copy is not there; mount its volume")
-        # Under the lock under which a copy is made the store: it is not, as long as it has a lane that is written.
         with locked(self._storage, paths.lock("store")):
             there = read_store_file(self._storage, paths)
             same = there is not None and there.id == self._catalog.state.store.id
             if there is None or not same or not is_copy_of(there, self._paths.root):
                 raise StorageError(f"{entry.path} is no copy of this store any more; see `memstore replica status`")
+            yield paths
+
+    def _mirror_of(self, lane: LaneWriter, entry: ReplicaEntry) -> Mirror:
+        # It is not made the store as long as it has a lane that is written.
+        with self.locked_copy(entry) as paths:
             header = lane.file.read(0, lane.end)
             name = os.path.basename(lane.path)
             return create_mirror(self._storage, paths, name, header=header, durable=lane.durable)

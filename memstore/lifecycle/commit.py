@@ -35,6 +35,7 @@ from memstore.fs.lock import locked
 from memstore.manifest.compaction import compact_manifest
 from memstore.manifest.index import Manifest
 from memstore.manifest.writer import open_manifest
+from memstore.replica.tombstones import CopyTombstones
 
 _log = logging.getLogger(__name__)
 LOCK_WAIT_S = 120.0
@@ -72,6 +73,7 @@ class Committer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._storage = engine.storage
+        self._tombstones = CopyTombstones(engine)
 
     @contextmanager
     def locked_agent(self, agent: str) -> Iterator[LockedAgent]:
@@ -136,13 +138,13 @@ class Committer:
         self._arrange(manifest, move, old_paths)
 
     def hide(self, held: LockedAgent, agent: str, ids: list[str], *, at_us: int) -> None:
-        """Append tombstones. Raises as `move`."""
+        """Append tombstones, in the second copy too. Raises as `move`."""
         self._engine.catalog.raise_version()
-        self._append(held, agent, encode_hide(at=at_us, ids=ids))
+        self._append_in_both(held, agent, encode_hide(at=at_us, ids=ids))
 
     def show(self, held: LockedAgent, agent: str, ids: list[str], *, at_us: int) -> None:
-        """Take tombstones back. Raises as `move`."""
-        self._append(held, agent, encode_show(at=at_us, ids=ids))
+        """Take tombstones back, in the second copy too. Raises as `move`."""
+        self._append_in_both(held, agent, encode_show(at=at_us, ids=ids))
 
     def compact(self, held: LockedAgent, *, at_us: int, forget_ids: frozenset[str] = frozenset()) -> None:
         """Write the agent's MANIFEST anew, which also makes all that it says durable.
@@ -242,6 +244,12 @@ class Committer:
         if is_new:
             self._storage.sync_directory(held.directory)
             self._storage.sync_directory(os.path.dirname(held.directory))
+
+    def _append_in_both(self, held: LockedAgent, agent: str, line: bytes) -> None:
+        self._append(held, agent, line)
+        now = self.refreshed(held).manifest
+        assert now is not None
+        self._tombstones.append(agent, line, begun_us=now.begun)
 
     def _write_anew(self, held: LockedAgent, error: StorageError) -> None:
         """Save a line whose sync has failed by a compaction: a new file, which is synced as a whole.

@@ -32,6 +32,7 @@ from memstore.lifecycle.recipes import others_split, recipe_for
 from memstore.lifecycle.turn import own_turn
 from memstore.manifest.index import Hidden, Manifest
 from memstore.record import decode_record
+from memstore.replica.tombstones import CopyTombstones
 from memstore.timestamps import YEAR_10000_US
 
 _IDS_PER_LINE = 1000
@@ -68,6 +69,7 @@ class Forgetter:
         self._committer = committer
         self._packer = packer
         self._holds = holds
+        self._tombstones = CopyTombstones(engine)
 
     def forget(self, memory_ids: Iterable[str]) -> ForgetReport:
         """Hide records from every read, in every process, at once.
@@ -94,6 +96,7 @@ class Forgetter:
                     self._stir(agent, now_us, min(times.values()), max(times.values()) + 1, ids=sorted(times))
                     self._committer.hide(held, agent, sorted(lines), at_us=now_us)
                 self._note(agent, "forget", len(lines), now_us)
+                self._tombstones.follow_notes()
             report.hidden.extend(lines)
             report.unknown.extend(memory_id for memory_id in wanted[agent] if memory_id not in lines)
         return report

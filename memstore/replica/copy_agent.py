@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memstore.engine.catalog import Catalog
@@ -26,9 +27,10 @@ from memstore.engine.piece_reader import PieceReader
 from memstore.engine.syncing import SyncSet
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.manifest import PackedFile, encode_manifest_header, encode_state
-from memstore.format.names import MANIFEST, TRASH_DIRECTORY, parse_cold_file_name, tier_of
+from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths, parse_cold_file_name, tier_of
 from memstore.fs.atomic import TEMPORARY_PREFIX, temporary_path, try_unlink
 from memstore.fs.local import can_sync_file_system
+from memstore.fs.lock import locked
 from memstore.fs.storage import Storage, StorageFile
 from memstore.fs.verified import read_listed
 from memstore.manifest.cache import ManifestCache
@@ -48,6 +50,7 @@ class _Staged:
     home: str
     manifest: str
     named: set[str]
+    hidden: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -114,7 +117,7 @@ class AgentCopier:
         self._batch.renames += renames
         self._batch.directories.update(os.path.dirname(target) for _, target in renames)
         named = {self._place(manifest, name) for name in (*manifest.day_files, *manifest.packed, *manifest.trash)}
-        self._batch.staged.append(_Staged(manifest.agent, home, temporary, named))
+        self._batch.staged.append(_Staged(manifest.agent, home, temporary, named, manifest.hidden.ids))
         return True
 
     @property
@@ -122,8 +125,14 @@ class AgentCopier:
         """Agents that wait for `finish`."""
         return len(self._batch.staged)
 
-    def finish(self) -> None:
-        """Make everything that was staged count, durably.
+    def finish(self, hides_the_same: Callable[[str, frozenset[str]], bool]) -> set[str]:
+        """Make everything that was staged count, durably; agents that were forgotten of meanwhile, which do not.
+
+        Tombstones reach the copy's MANIFEST by themselves (`memstore.replica.tombstones`): one that was staged before
+        must not take the place of one that has them.
+
+        Args:
+            hides_the_same: whether an agent of the store hides just these ids, now.
 
         Raises:
             StorageError: the copy's volume refused; none of it is believed, and it is copied again.
@@ -137,11 +146,17 @@ class AgentCopier:
         for temporary, target in batch.renames:
             self._storage.rename(temporary, target)
         self._sync_directories(batch.directories | {each.home for each in batch.staged})
-        for each in batch.staged:
-            self._storage.rename(each.manifest, os.path.join(each.home, MANIFEST))
-        self._sync_directories({each.home for each in batch.staged})
-        removed = {directory for each in batch.staged for directory in self._remove_unnamed(each)}
+        with locked(self._storage, StorePaths(self._root).lock("store")):
+            counted = [each for each in batch.staged if hides_the_same(each.agent, each.hidden)]
+            for each in counted:
+                self._storage.rename(each.manifest, os.path.join(each.home, MANIFEST))
+            self._sync_directories({each.home for each in counted})
+        removed = {directory for each in counted for directory in self._remove_unnamed(each)}
         self._sync_directories(removed)  # of what was erased, no name may come back
+        late = [each for each in batch.staged if each not in counted]
+        for each in late:
+            try_unlink(self._storage, each.manifest)
+        return {each.agent for each in late}
 
     def close(self) -> None:
         """Let go of what was staged and not finished."""

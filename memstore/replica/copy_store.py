@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -220,12 +221,22 @@ class StoreCopier:
             except CorruptionError as damage:
                 _log.error("agent %r is not copied to the second copy: %s", manifest.agent, damage)
                 report.failed.append((manifest.agent, damage))
-        if copier.staged:
-            copier.finish()
+        directories = {manifest.agent: directory for directory, manifest in staged}
+        late = copier.finish(partial(self._hides_the_same, directories)) if copier.staged else set()
         for directory, manifest in staged:
+            if manifest.agent in late:
+                doubtful.append(directory)
+                continue
             done.add(manifest.agent)
             self._seen[directory] = (manifest.header, manifest.end)
         return doubtful
+
+    def _hides_the_same(self, directories: dict[str, str], agent: str, hidden: frozenset[str]) -> bool:
+        try:
+            manifest = self._manifests.get(directories[agent])
+        except CorruptionError:
+            return False
+        return manifest is not None and manifest.hidden.ids == hidden
 
     def _sync_manifest(self, directory: str) -> None:
         """What a killed process wrote last may not be on disk yet; the copy must not be ahead of the store."""
@@ -344,21 +355,25 @@ class StoreCopier:
                 replace_file(self._storage, target, data)
 
     def _follow_forgotten(self, end: int) -> None:
-        """Append what the store's FORGOTTEN has up to a length; the file is never replaced while it agrees."""
-        data = (read_file(self._storage, self._engine.paths.forgotten) or b"")[:end]
-        there = read_file(self._storage, self._paths.forgotten) or b""
-        if data == there:
-            return
-        if not data.startswith(there):
-            replace_file(self._storage, self._paths.forgotten, data)
-            return
-        file = self._storage.open_write(self._paths.forgotten)
-        try:
-            file.write(data[len(there) :], len(there))
-            file.sync_data()
-        finally:
-            file.close()
-        self._storage.sync_directory(self._paths.root)
+        """Append what the store's FORGOTTEN has up to a length; the file is never replaced while it agrees.
+
+        It may be longer by now: notes of forgetting get there by themselves.
+        """
+        with locked(self._storage, self._paths.lock("store")):
+            ours = read_file(self._storage, self._engine.paths.forgotten) or b""
+            data, there = ours[:end], read_file(self._storage, self._paths.forgotten) or b""
+            if there.startswith(data) and ours.startswith(there):
+                return
+            if not data.startswith(there):
+                replace_file(self._storage, self._paths.forgotten, data)
+                return
+            file = self._storage.open_write(self._paths.forgotten)
+            try:
+                file.write(data[len(there) :], len(there))
+                file.sync_data()
+            finally:
+                file.close()
+            self._storage.sync_directory(self._paths.root)
 
 
 def note_last_commit(catalog: Catalog, newest_us: int) -> None:
