@@ -1,8 +1,8 @@
 """What is forgotten is hidden in the second copy before anybody is told that it is forgotten.
 
 The copy's MANIFESTs are written by passes; a tombstone cannot wait for the next one, for the copy may be all that is
-left by then. So its line is appended to the copy's MANIFEST too, once it is durable in the store's, under the lock under
-which a pass renames MANIFESTs into place. A copy that cannot take it is noted as behind first, as for an append.
+left by then. So its line is appended to the copy's MANIFEST too, once it is durable in the store's, under the lock
+under which a pass renames MANIFESTs into place. A copy that cannot take it is noted as behind first, as for an append.
 
 ::
 
