@@ -9,6 +9,7 @@ from memstore.codec.checksum import RunningChecksum, checksum
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.backup_file import BackedUpFile
 from memstore.fs.atomic import try_unlink
+from memstore.fs.parts import checksum_of
 from memstore.fs.storage import Storage, StorageFile
 
 _COPY_BYTES = 1024 * 1024
@@ -107,7 +108,7 @@ def copy_listed(storage: Storage, root: str, entry: BackedUpFile, target: str, *
         if size != entry.size:
             found = ""
         elif link and _try_link(storage, path, target):
-            found = _checksum_of(file)
+            found = checksum_of(file)[1]
         else:
             found = copy_range(storage, file, target, size)[0]
     finally:
@@ -125,14 +126,6 @@ def _try_link(storage: Storage, source: str, target: str) -> bool:
     except StorageError:
         return False
     return True
-
-
-def _checksum_of(file: StorageFile) -> str:
-    running, position = RunningChecksum(), 0
-    while data := file.read(position, _COPY_BYTES):
-        running.update(data)
-        position += len(data)
-    return running.text()
 
 
 def entry_of(path: str, data: bytes) -> BackedUpFile:

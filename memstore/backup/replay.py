@@ -16,7 +16,7 @@ import orjson
 
 from memstore.backup.gone import Gone
 from memstore.backup.repository import Repository
-from memstore.codec.checksum import RunningChecksum, checksum
+from memstore.codec.checksum import checksum
 from memstore.errors import CorruptionError
 from memstore.format.backup_file import ArchivedLane, BackupHead, Gap
 from memstore.format.backup_names import point_time
@@ -24,11 +24,11 @@ from memstore.format.forgotten import text_hash
 from memstore.format.lane import Slice, encode_commit, encode_header
 from memstore.format.lines import agent_prefix, lines_span_us, split_lines
 from memstore.format.names import lane_name, lane_token
+from memstore.fs.parts import checksum_of
 from memstore.fs.storage import Storage, StorageFile
 from memstore.wal.scan import ScannedCommit, scan_lane
 from memstore.wal.seal import read_header
 
-_READ_BYTES = 1024 * 1024
 _ID_START = len(b'{"memory_id":"')
 
 
@@ -150,13 +150,10 @@ class LaneReplay:
             raise CorruptionError(
                 path, offset_bytes=0, length_bytes=0, reason="it is missing from the backup"
             ) from None
-        running, position = RunningChecksum(), 0
-        while data := file.read(position, _READ_BYTES):
-            running.update(data)
-            position += len(data)
-        if position != lane.size or running.text() != lane.xxh3:
+        size, xxh3 = checksum_of(file)
+        if size != lane.size or xxh3 != lane.xxh3:
             file.close()
-            raise CorruptionError(path, offset_bytes=0, length_bytes=position, reason="it is not what was archived")
+            raise CorruptionError(path, offset_bytes=0, length_bytes=size, reason="it is not what was archived")
         return file
 
     def _commits(self, file: StorageFile, begin: int, end: int) -> Iterator[tuple[bytes, int]]:

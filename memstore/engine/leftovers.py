@@ -17,13 +17,12 @@ from memstore.codec.checksum import checksum
 from memstore.errors import CorruptionError
 from memstore.format.lane import Slice
 from memstore.format.lines import agent_prefix
+from memstore.fs.parts import parts_of
 from memstore.fs.storage import Storage, StorageFile
 from memstore.fs.verified import read_listed
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.wal.reader import LaneReader
-
-_READ_BYTES = 8 * 1024 * 1024
 
 
 class Leftovers:
@@ -82,10 +81,8 @@ class Leftovers:
         day = os.path.basename(file.path).partition(".")[0]
         prefix = agent_prefix(agent)
         in_lanes: set[str] | None = None
-        position = committed
         rest = b""
-        while data := file.read(position, _READ_BYTES):
-            position += len(data)
+        for data in parts_of(file, start=committed):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if not line.startswith(prefix):

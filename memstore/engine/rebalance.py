@@ -32,13 +32,13 @@ from memstore.format.store_file import Placement, ShardEntry, StoreFile
 from memstore.fs.atomic import TEMPORARY_PREFIX, make_directories, make_durable_directories
 from memstore.fs.handles import ReadHandles
 from memstore.fs.lock import locked
+from memstore.fs.parts import copy_content
 from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.reader import load_manifest
 
 _log = logging.getLogger(__name__)
-_COPY_BYTES = 8 * 1024 * 1024
 _LOCK_WAIT_S = 120.0
 Progress = Callable[[int, int], None]
 
@@ -215,10 +215,7 @@ class Rebalancer:
         reader = self._storage.open_read(source)
         writer = self._storage.create(target)
         try:
-            position = 0
-            while data := reader.read(position, _COPY_BYTES):
-                writer.write(data, position)
-                position += len(data)
+            copy_content(reader, writer)
             writer.sync_data()
         finally:
             writer.close()

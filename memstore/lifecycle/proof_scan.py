@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from memstore.codec.zstd import FRAME_MAGIC, any_frame_end, is_skippable, unpack_parts
 from memstore.errors import StorageError
 from memstore.format.lines import split_lines
+from memstore.fs.parts import parts_of
 from memstore.fs.storage import DirectoryEntry, Storage, StorageFile
 from memstore.lifecycle.needles import NEEDLE_BYTES_MAX, LineHashes, Needles
 from memstore.lifecycle.receipt import Found, Pending
@@ -163,10 +164,8 @@ def _scan_file(storage: Storage, path: str, needles: Needles, hashes: LineHashes
 
 
 def _search_plain(file: StorageFile, search: _Search) -> None:
-    position = 0
-    while data := file.read(position, WINDOW_BYTES):
+    for data in parts_of(file, part_bytes=WINDOW_BYTES):
         search.feed(data)
-        position += len(data)
 
 
 def _search_packed(file: StorageFile, size: int, search: _Search) -> tuple[str, int]:

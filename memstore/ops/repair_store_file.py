@@ -32,7 +32,8 @@ from memstore.format.store_file import (
 )
 from memstore.fs.atomic import read_file, replace_file
 from memstore.fs.lock import locked
-from memstore.fs.storage import Storage, StorageFile
+from memstore.fs.parts import parts_of
+from memstore.fs.storage import Storage
 from memstore.ids import ID_TAIL_CHARS, WRITER_NUMBER_MAX, directory_agent
 from memstore.lifecycle.needles import line_id
 from memstore.manifest.reader import load_manifest
@@ -46,7 +47,6 @@ from memstore.wal.seal import read_header
 
 WRITERS_SKIPPED = 1000
 """Numbers of processes that took one and left no trace of it."""
-_WINDOW_BYTES = 4 * 1024 * 1024
 _MINTED_ID = re.compile(rb'\{"memory_id":"(?:[^"\\\n]|\\.){1,1300}?_\d{8}_\d{6}_\d{6}([0-7][0-9a-f]{7})[0-9a-f]{8}"')
 """A minted id at the beginning of a line; the group is its writer number."""
 _ID_OVERLAP_BYTES = 2048
@@ -297,7 +297,7 @@ def _texts(storage: Storage, path: str) -> Iterator[bytes]:
     file = storage.open_read(path)
     try:
         if parse_day_file_name(os.path.basename(path)) is not None or not path.endswith(".zst"):
-            yield from _windows(file)
+            yield from parts_of(file)
             return
         offset, size = 0, file.identity().size_bytes
         while offset < size:
@@ -309,13 +309,6 @@ def _texts(storage: Storage, path: str) -> Iterator[bytes]:
         return
     finally:
         file.close()
-
-
-def _windows(file: StorageFile) -> Iterator[bytes]:
-    offset = 0
-    while data := file.read(offset, _WINDOW_BYTES):
-        yield data
-        offset += len(data)
 
 
 def _files_below(storage: Storage, directory: str, without: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_
 from memstore.format.store_file import ReplicaEntry, ReplicaState, StoreFile
 from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.lock import locked, try_lock_file
+from memstore.fs.parts import copy_content
 from memstore.fs.storage import Storage, StorageFile
 from memstore.replica.copy_store import PassReport, StoreCopier, note_last_commit
 from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
@@ -38,7 +39,6 @@ JOIN_DRAIN_S = 5.0
 """How long other processes get to give up lanes that are not mirrored; they look for it every second."""
 WAIT_S = 60.0
 """How long those wait who must have it done now: an erasure, or a user who asked for it."""
-_COPY_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,10 +303,7 @@ def copy_file(storage: Storage, source: StorageFile, target: str) -> None:
     temporary = temporary_path(os.path.dirname(target))
     file = storage.create(temporary)
     try:
-        position = 0
-        while data := source.read(position, _COPY_BYTES):
-            file.write(data, position)
-            position += len(data)
+        copy_content(source, file)
         file.sync_data()
         storage.rename(temporary, target)
     except BaseException:

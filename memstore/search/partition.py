@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 import tantivy
 
-from memstore.codec.checksum import RunningChecksum
 from memstore.errors import StorageError
 from memstore.format.forgotten import text_hash
+from memstore.fs.parts import checksum_of
 from memstore.fs.storage import Storage
 from memstore.ids import number_suffix
 from memstore.search.compile import Compiler
@@ -27,19 +27,13 @@ from memstore.search.state import PartitionEntry
 from memstore.timestamps import iso_and_id_stamp
 
 META = "meta.json"
-_READ_BYTES = 1024 * 1024
 
 
 def file_checksum(storage: Storage, path: str) -> tuple[int, str]:
     """Size and xxh3 of a file; raises FileNotFoundError."""
     file = storage.open_read(path)
     try:
-        running = RunningChecksum()
-        size = 0
-        while data := file.read(size, _READ_BYTES):
-            running.update(data)
-            size += len(data)
-        return size, running.text()
+        return checksum_of(file)
     finally:
         file.close()
 
