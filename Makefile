@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo other-readers power-tools bench-tools test lint format bench soak crash damage power-cut clean
+.PHONY: help setup demo other-readers power-tools bench-tools test lint format bench bench-full bench-compare bench-page profile soak crash damage power-cut clean
 
 help:  ## show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # pip older than 25.1 does not know --group, so it is brought up to date inside the environment first.
 $(STAMP): pyproject.toml
@@ -63,8 +63,25 @@ bench-tools: $(STAMP)
 	apt-get install -y -qq --no-install-recommends postgresql >/dev/null 2>&1; } || \
 	echo "PostgreSQL is missing and cannot be installed: the benchmarks report it as missing"
 
-bench: $(STAMP) bench-tools  ## measure against a floor and the peers
-	$(BIN)/python -m pytest benchmarks
+# BENCH_DIR=/mnt/disk: where to write, if the temporary directory is not on the disk that is to be measured.
+BENCHMARKS = mkdir -p .benchmarks && $(BIN)/python -m pytest benchmarks $(if $(BENCH_DIR),--bench-dir=$(BENCH_DIR))
+NOW = $$(date -u +%Y%m%dT%H%M%SZ)
+
+bench: $(STAMP) bench-tools  ## measure against floors and peers, ten minutes; bench bench-page: and write docs/benchmarks
+	@$(BENCHMARKS) --size=bench --benchmark-json=.benchmarks/$(NOW)-bench.json
+
+bench-full: $(STAMP) bench-tools  ## the same with everything, up to 10 million records: hours
+	@$(BENCHMARKS) --size=full --benchmark-json=.benchmarks/$(NOW)-full.json
+
+bench-compare: $(STAMP)  ## the last result against the one before: what got worse than the noise
+	@$(BIN)/python -m benchmarks.compare
+
+bench-page: $(STAMP)  ## docs/benchmarks.md and docs/benchmarks.html from the last result
+	@$(BIN)/python -m benchmarks.page
+
+profile: $(STAMP)  ## where the time of one workload goes, as a flame graph: make profile WORKLOAD=fill_batch
+	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m benchmarks.profile $(or $(WORKLOAD),$(error name one: make profile WORKLOAD=fill_batch))
 
 soak: $(STAMP)  ## the crash tests for long: KILL_ROUNDS=5000 POWER_CUT_ROUNDS=50 YEAR_ROUNDS=20 make soak
 	KILL_ROUNDS=$${KILL_ROUNDS:-2000} LIFECYCLE_KILL_ROUNDS=$${LIFECYCLE_KILL_ROUNDS:-300} \

@@ -1,4 +1,4 @@
-"""Backups against copying the same files, and verifying against reading the same records; they take turns."""
+"""backup: the first one, one of an unchanged store, verifying and restoring, against copying and syncing the files."""
 
 from __future__ import annotations
 
@@ -6,102 +6,76 @@ import os
 import shutil
 from time import perf_counter
 
-import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
-
-from benchmarks.measure import Publish, conclude, over, run_rounds
-from benchmarks.report import Ratio, Report, Row
-from benchmarks.workloads import batches, memories
+from benchmarks.figures import over
+from benchmarks.floors import copy_and_sync
+from benchmarks.measure import Bench
+from benchmarks.report import Headline, Ratio, Report, Row, judged
+from benchmarks.workloads import LINE_BYTES, batches, memories
 from memstore import MemStore, restore
 
+_AGENTS = 100
 _BATCH = 4000
-_DISTINCT = 20_000
+_POOL = 20_000
 
 
-def _fill(root: str, records: int, agents: int) -> None:
+def bench_backup(bench: Bench) -> None:
+    """All of it in turns; nothing is written to the store meanwhile."""
+    root, dest, plain = (os.path.join(bench.scratch, name) for name in ("store", "backups", "plain"))
+    records = bench.sizes.backup
     with MemStore(root, durability="os") as store:
-        for batch in batches(memories(_DISTINCT, agents=agents), size=_BATCH, total=records):
+        for batch in batches(memories(min(records, _POOL), agents=_AGENTS), size=_BATCH, total=records):
             store.append_many([memory.fields for memory in batch])
         assert not store.drain().pending
-
-
-def _read_all(root: str) -> tuple[int, float]:
-    """Decode every record; how many, and seconds."""
-    began = perf_counter()
-    with MemStore(root, read_only=True) as store:
-        records = sum(sum(1 for _ in store.agent(agent).range()) for agent in store.agents())
-    return records, perf_counter() - began
-
-
-def _read_lines(root: str) -> float:
-    """Read and verify every line, and decode none; seconds."""
-    began = perf_counter()
-    with MemStore(root, read_only=True) as store:
-        for agent in store.agents():
-            for _ in store.agent(agent).lines():
-                pass
-    return perf_counter() - began
-
-
-@pytest.mark.parametrize("agents", [100, 1000])
-def bench_backup(  # noqa: PLR0917 - fixtures
-    benchmark: BenchmarkFixture,
-    scratch: str,
-    rounds: int,
-    request: pytest.FixtureRequest,
-    publish: Publish,
-    agents: int,
-) -> None:
-    """An unchanged store of a million records in under 2 s; verified at half the speed of reading, or more."""
-    root, dest, plain = (os.path.join(scratch, name) for name in ("store", "backups", "plain"))
-    records = int(request.config.getoption("--records"))
-    _fill(root, records, agents)
-    seconds: dict[str, list[float]] = {
-        name: [] for name in ("first", "cp", "unchanged", "locked", "verify", "range", "lines", "restore")
-    }
-    size = 0
+    steps = ("first", "floor", "unchanged", "verify", "range", "restore")
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
 
     def take() -> None:
-        nonlocal size
         for directory in (dest, plain):
             shutil.rmtree(directory, ignore_errors=True)
-        began = perf_counter()
-        shutil.copytree(os.path.join(root, "memory"), plain)
         os.sync()
-        seconds["cp"].append(perf_counter() - began)
+        seconds["floor"].append(copy_and_sync(os.path.join(root, "memory"), plain))
         shutil.rmtree(plain)
         with MemStore(root) as store:
+            with bench.meter.running():
+                began = perf_counter()
+                made = store.backup(dest)
+                seconds["first"].append(perf_counter() - began)
+            assert made.records == records
             began = perf_counter()
-            report = store.backup(dest)
-            seconds["first"].append(perf_counter() - began)
-            size = report.bytes
-            assert report.records == records
-            began = perf_counter()
-            again = store.backup(dest)
+            assert store.backup(dest).copied_bytes == 0
             seconds["unchanged"].append(perf_counter() - began)
-            seconds["locked"].append(again.locked_s)
-            assert again.copied_bytes == 0
             began = perf_counter()
             verified = store.verify_backup(dest)
             seconds["verify"].append(perf_counter() - began)
             assert verified.is_good
             assert verified.records == records
-        count, took = _read_all(root)
-        assert count == records
-        seconds["range"].append(took)
-        seconds["lines"].append(_read_lines(root))
+        seconds["range"].append(_read_all(root, records))
         began = perf_counter()
         assert restore(dest, plain).is_complete
         seconds["restore"].append(perf_counter() - began)
 
-    run_rounds(benchmark, take, rounds=rounds)
-    report = Report(f"backup[{agents} agents]", scratch, "fsync", records, size)
+    bench.run(take)
+    report = Report("backup", bench.scratch, "fsync", records, records * LINE_BYTES)
+    report.headline = Headline(
+        "first backup",
+        [each * 1e6 for each in seconds["first"]],
+        [records / each for each in seconds["first"]],
+        "copy the same files, and sync",
+        over(seconds["floor"], seconds["first"]),
+        bench.meter.weight(bench.sizes.rounds * records * LINE_BYTES),
+    )
     report.rows = [Row(name, values, "s") for name, values in seconds.items()]
     report.ratios = [
-        Ratio("backup of an unchanged store", seconds["unchanged"], 2.0, at_most=True, unit="s"),
-        Ratio("first backup / copying and syncing the same files, speed", over(seconds["cp"], seconds["first"])),
-        Ratio("verify / reading every record, speed", over(seconds["range"], seconds["verify"]), 0.5),
-        Ratio("verify / reading every line, speed", over(seconds["lines"], seconds["verify"])),
-        Ratio("restore / copying and syncing the same files, speed", over(seconds["cp"], seconds["restore"])),
+        Ratio("backup of an unchanged store / first", over(seconds["unchanged"], seconds["first"]), at_most=True),
+        judged("backup", "verify / reading every record, speed", over(seconds["range"], seconds["verify"])),
+        Ratio("restore / copying and syncing, speed", over(seconds["floor"], seconds["restore"])),
     ]
-    conclude(benchmark, report, publish)
+    bench.conclude(report)
+
+
+def _read_all(root: str, records: int) -> float:
+    """Seconds of decoding every record."""
+    began = perf_counter()
+    with MemStore(root, read_only=True) as store:
+        assert sum(sum(1 for _ in store.agent(agent).range()) for agent in store.agents()) == records
+    return perf_counter() - began

@@ -1,76 +1,123 @@
-"""Options, a scratch directory on a real disk, and the summary at the end."""
+"""Options, what workloads are given, and the summary at the end."""
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.measure import Publish
-from benchmarks.report import Report, machine_line, summary
-from benchmarks.searching import fill_for_search
-from memstore import MemStore
+from benchmarks.library import Library
+from benchmarks.machine import is_in_memory, machine, machine_line
+from benchmarks.measure import Bench, Publish
+from benchmarks.meter import give_memory_back
+from benchmarks.report import Report, summary
+from benchmarks.sizes import SIZES, Sizes
 
 _reports = pytest.StashKey[list[Report]]()
+_load = pytest.StashKey[list[float]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("memstore")
+    group.addoption("--size", default="bench", choices=list(SIZES), help="how much of everything (bench)")
+    group.addoption(
+        "--rounds", type=int, default=None, help="interleaved rounds of each workload; the size says how many"
+    )
     group.addoption(
         "--bench-dir", default=None, help="where to write; the temporary directory, unless that is no real disk"
-    )
-    group.addoption("--records", type=int, default=1_000_000, help="records of the growth benchmark (1000000)")
-    group.addoption("--rounds", type=int, default=5, help="interleaved rounds of each benchmark (5)")
-    group.addoption("--fill-records", type=int, default=400_000, help="records per round of fill_batch (400000)")
-    group.addoption("--search-records", type=int, default=1_000_000, help="records of the search benchmarks (1000000)")
-    group.addoption("--tier-megabytes", type=int, default=200, help="lines of the tier benchmarks, in MB (200)")
-    group.addoption("--tier-memory-megabytes", type=int, default=1000, help="lines of tier_memory, in MB (1000)")
-    group.addoption(
-        "--corpus", default=None, help="a tree of real memories (a directory, or a .tar.zst of one) for import_tree"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "extra: not one of the named workloads; left out where ten minutes are all there is"
+    )
     config.stash[_reports] = []
+    config.stash[_load] = [os.getloadavg()[0]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Unless asked for by name, what is extra is left out of the ten-minute set."""
+    if config.getoption("--size") == "bench" and not config.getoption("keyword"):
+        extra = [item for item in items if item.get_closest_marker("extra")]
+        config.hook.pytest_deselected(items=extra)
+        items[:] = [item for item in items if not item.get_closest_marker("extra")]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Variants whose number depends on the size."""
+    sizes = SIZES[metafunc.config.getoption("--size")]
+    for name, values in (
+        ("crowd", sizes.crowds),
+        ("grown_records", sizes.growth_records),
+        ("grown_agents", sizes.growth_agents),
+    ):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, values)
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """On what it was measured, in words of our own; the host's name is nobody's business."""
+    machine_info.clear()
+    machine_info.update(machine(_base(config)))
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """How much was measured, and how busy the machine was at the start and at the end."""
+    sizes = _sizes(config)
+    load = [*config.stash[_load], os.getloadavg()[0]]
+    output_json["memstore"] = {"size": sizes.name, "rounds": sizes.rounds, "load": load}
+
+
+@pytest.fixture(scope="session")
+def sizes(request: pytest.FixtureRequest) -> Sizes:
+    """How much of everything."""
+    return _sizes(request.config)
 
 
 @pytest.fixture
-def rounds(request: pytest.FixtureRequest) -> int:
+def rounds(sizes: Sizes) -> int:
     """How many interleaved rounds."""
-    return int(request.config.getoption("--rounds"))
+    return sizes.rounds
 
 
 @pytest.fixture
 def scratch(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty directory on a real disk, gone afterwards."""
-    chosen = request.config.getoption("--bench-dir")
-    if chosen is not None:
-        os.makedirs(chosen, exist_ok=True)
-    base = os.path.abspath(chosen or tempfile.gettempdir())
-    if "tmpfs" in machine_line(base):
+    base = _base(request.config)
+    if is_in_memory(base) and request.config.getoption("--size") != "smoke":
         pytest.fail(f"{base} is in memory, where syncs cost nothing: choose a directory on a disk with --bench-dir")
     directory = tempfile.mkdtemp(prefix="memstore-bench-", dir=base)
-    gc.collect()
+    give_memory_back()
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture
+def bench(
+    benchmark: BenchmarkFixture, scratch: str, sizes: Sizes, publish: Publish, request: pytest.FixtureRequest
+) -> Bench:
+    """All of it together."""
+    return Bench(scratch, sizes, _base(request.config), benchmark, publish)
+
+
 @pytest.fixture(scope="session")
-def searched(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, int]]:
-    """A store of ``--search-records`` records with its index, shared by the search benchmarks: root, records, bytes."""
-    records = int(request.config.getoption("--search-records"))
-    base = os.path.abspath(request.config.getoption("--bench-dir") or tempfile.gettempdir())
-    os.makedirs(base, exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="memstore-search-", dir=base)
-    size = fill_for_search(os.path.join(directory, "store"), records)
-    with MemStore(os.path.join(directory, "store"), settings={"search.background": False}) as store:
-        store.index()
-    yield os.path.join(directory, "store"), records, size
+def library(request: pytest.FixtureRequest, sizes: Sizes) -> Iterator[Library]:
+    """Stores that several workloads read."""
+    directory = tempfile.mkdtemp(prefix="memstore-library-", dir=_base(request.config))
+    yield Library(directory, sizes)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def grown() -> dict[int, float]:
+    """Append rates that growth has measured in this run, by number of records."""
+    return {}
 
 
 @pytest.fixture
@@ -89,5 +136,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     reports = config.stash[_reports]
     if reports:
         terminalreporter.section("targets")
-        terminalreporter.write_line(machine_line(reports[0].directory))
+        terminalreporter.write_line(machine_line(_base(config)))
         terminalreporter.write_line(summary(reports))
+
+
+def _base(config: pytest.Config) -> str:
+    chosen = config.getoption("--bench-dir")
+    if chosen is not None:
+        os.makedirs(chosen, exist_ok=True)
+    return os.path.abspath(chosen or tempfile.gettempdir())
+
+
+def _sizes(config: pytest.Config) -> Sizes:
+    chosen = SIZES[config.getoption("--size")]
+    rounds = config.getoption("--rounds")
+    return chosen if rounds is None else chosen.with_rounds(rounds)

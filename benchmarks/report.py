@@ -1,56 +1,15 @@
-"""What a benchmark prints: machine, durability, percentiles, and ratios to floor and peers with their targets."""
+"""What a workload tells: the figures that all of them give, rows of its own, and ratios held against their targets."""
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.floors import fdatasync_us
-from memstore.fs.local import LocalStorage
-
-
-def machine(directory: str) -> dict[str, Any]:
-    """CPU count, kernel, file system of the directory, Python, and what a sync costs there."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpus": cpus,
-        "kernel": f"{platform.system()} {platform.release()}",
-        "file_system": LocalStorage().file_system_type(directory) or "unknown",
-        "python": platform.python_version(),
-        "implementation": sys.implementation.name,
-        "fdatasync_us": round(_fdatasync_us(directory), 1),
-    }
-
-
-@cache
-def _fdatasync_us(directory: str) -> float:
-    """Median of 100; far under 100 µs, and whatever stands in for a disk here answers before anything is safe."""
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        return percentile(fdatasync_us(os.path.join(scratch, "sync"), rounds=100), 0.5)
-
-
-def machine_line(directory: str) -> str:
-    """The same as one line."""
-    found = machine(directory)
-    runtime = f"{found['implementation']} {found['python']}"
-    place = f"{found['file_system']}, fdatasync {found['fdatasync_us']} µs"
-    return f"{found['cpus']} CPUs, {found['kernel']}, {place}, {runtime}"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of all values does not exceed; 0 where there are none."""
-    if not values:
-        return 0.0
-    ordered = sorted(values)
-    rank = -(-len(ordered) * share // 1)  # rounded up
-    return ordered[min(max(int(rank) - 1, 0), len(ordered) - 1)]
+from benchmarks.figures import aligned, percentile, written, written_us
+from benchmarks.meter import Weight
+from benchmarks.targets import OF_FLOOR, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +27,12 @@ class Row:
     values: Sequence[float] = ()
     unit: str = ""
     note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its percentiles."""
+        if not self.values:
+            return {"note": self.note}
+        return {**distribution(self.values), "unit": self.unit}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +66,93 @@ class Ratio:
         met = self.value <= self.target if self.at_most else self.value >= self.target
         return "met" if met else "MISSED"
 
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {
+            "value": self.value,
+            "rounds": list(self.rounds),
+            "target": self.target,
+            "at_most": self.at_most,
+            "unit": self.unit,
+            "verdict": self.verdict,
+        }
+
+
+def judged(name: str, what: str, rounds: Sequence[float], *, at_most: bool = False, unit: str = "") -> Ratio:
+    """A ratio held against the target that stands for it in `benchmarks.targets`, if there is one.
+
+    Args:
+        name: of the workload or its variant.
+        what: over what; the target's name.
+        rounds: its value in each round.
+        at_most: less is better, where no target says so.
+        unit: of the figure, where no target says so.
+    """
+    target = target_of(name, what)
+    if target is None:
+        return Ratio(what, rounds, None, at_most, unit)
+    return Ratio(what, rounds, target.bound, target.at_most, target.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The figures that every workload gives, so that they can be put side by side.
+
+    Attributes:
+        operation: what one time is of.
+        us: microseconds of each operation.
+        per_second: records a second, by round.
+        floor: the inevitable that it is held against.
+        of_floor: speed as a share of the floor's, by round: 1 is as fast, 0.5 takes twice as long.
+        weight: memory, and what the disk had to write.
+    """
+
+    operation: str
+    us: Sequence[float]
+    per_second: Sequence[float]
+    floor: str
+    of_floor: Sequence[float]
+    weight: Weight = field(default_factory=Weight)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {
+            "operation": self.operation,
+            "us": distribution(self.us),
+            "per_second": statistics.median(self.per_second),
+            "floor": self.floor,
+            "of_floor": {"value": statistics.median(self.of_floor), "rounds": list(self.of_floor)},
+            **asdict(self.weight),
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        figures, weight = distribution(self.us), self.weight
+        times = ", ".join(f"{name} {written_us(figures[name])}" for name in ("median", "p90", "p99", "max"))
+        disk = "unknown" if weight.written_per_byte is None else written(weight.written_per_byte)
+        memory = f"resident {written(weight.resident_mib)} MiB at most, {written(weight.before_mib)} of it before"
+        return [
+            f"  {self.operation}: {times} (of {figures['n']:,})",
+            f"  {written(statistics.median(self.per_second))} records/s",
+            f"  {written(statistics.median(self.of_floor))} of the floor's speed ({self.floor})",
+            f"  {memory}; {disk} bytes written for a byte stored",
+        ]
+
 
 @dataclass(slots=True)
 class Report:
-    """One benchmark's result.
+    """One workload's result.
 
     Attributes:
-        name: of the workload.
+        name: of the workload, with its variant.
         directory: where it ran; its file system counts.
         durability: ``fsync``, ``os``, or why it does not matter.
         records: how many per round.
         bytes: of them.
         rows: what was measured.
         ratios: what it comes to.
+        headline: what every workload tells.
+        point: figures by name that are plotted over ``records`` or ``agents`` (growth).
     """
 
     name: str
@@ -123,96 +162,80 @@ class Report:
     bytes: int
     rows: list[Row] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
+    headline: Headline | None = None
+    point: dict[str, Any] = field(default_factory=dict)
+
+    def all_ratios(self) -> list[Ratio]:
+        """Its ratios, that to the floor first."""
+        if self.headline is None:
+            return self.ratios
+        return [judged(self.name, OF_FLOOR, self.headline.of_floor), *self.ratios]
 
     def as_dict(self) -> dict[str, Any]:
         """For pytest-benchmark's ``extra_info``."""
         return {
-            "machine": machine(self.directory),
+            "name": self.name,
             "durability": self.durability,
             "records": self.records,
             "bytes": self.bytes,
-            "rows": {row.name: _summary(row) for row in self.rows},
-            "ratios": {
-                ratio.name: {
-                    "value": ratio.value,
-                    "rounds": list(ratio.rounds),
-                    "target": ratio.target,
-                    "at_most": ratio.at_most,
-                    "unit": ratio.unit,
-                    "verdict": ratio.verdict,
-                }
-                for ratio in self.ratios
-            },
+            "headline": None if self.headline is None else self.headline.as_dict(),
+            "rows": {row.name: row.as_dict() for row in self.rows},
+            "ratios": {ratio.name: ratio.as_dict() for ratio in self.all_ratios()},
+            "point": self.point,
         }
 
     def text(self) -> str:
         """For people."""
-        lines = [
-            f"{self.name}: {self.records:,} records, {self.bytes:,} bytes, durability {self.durability}",
-            f"  {machine_line(self.directory)}",
-        ]
-        table: list[tuple[str, ...]] = [("", "median", "p90", "p99", "unit", "n")]
+        lines = [f"{self.name}: {self.records:,} records, {self.bytes:,} bytes, durability {self.durability}"]
+        if self.headline is not None:
+            lines += self.headline.lines()
+        table: list[tuple[str, ...]] = [("", "median", "p90", "p99", "max", "unit", "n")]
         for row in self.rows:
             if row.values:
-                figures = (percentile(row.values, 0.5), percentile(row.values, 0.9), percentile(row.values, 0.99))
-                table.append((row.name, *map(_figure, figures), row.unit, str(len(row.values))))
+                figures = distribution(row.values)
+                cells = [written(figures[name]) for name in ("median", "p90", "p99", "max")]
+                table.append((row.name, *cells, row.unit, str(figures["n"])))
             else:
-                table.append((row.name, "-", "-", "-", row.note, ""))
-        lines += _aligned(table)
-        if self.ratios:
-            lines += _aligned([("ratio", "median", "least", "most", "target", ""), *map(_ratio_cells, self.ratios)])
+                table.append((row.name, "-", "-", "-", "-", row.note, ""))
+        if self.rows:
+            lines += aligned(table)
+        ratios = self.all_ratios()
+        if ratios:
+            lines += aligned([("ratio", "median", "least", "most", "target", ""), *map(ratio_cells, ratios)])
         return "\n".join(lines)
 
 
-def summary(reports: Sequence[Report]) -> str:
-    """Every ratio of every benchmark that has a target."""
-    table = [("benchmark", "what", "measured", "target", "")]
-    for report in reports:
-        for ratio in report.ratios:
-            if ratio.target is not None:
-                _, value, _, _, target, verdict = _ratio_cells(ratio)
-                table.append((report.name, ratio.name, value, target, verdict))
-    return "\n".join(_aligned(table))
-
-
-def _summary(row: Row) -> dict[str, Any]:
-    if not row.values:
-        return {"note": row.note}
+def distribution(values: Sequence[float]) -> dict[str, Any]:
+    """Percentiles, the largest, and of how many."""
     return {
-        "median": percentile(row.values, 0.5),
-        "p90": percentile(row.values, 0.9),
-        "p99": percentile(row.values, 0.99),
-        "max": max(row.values),
-        "unit": row.unit,
-        "n": len(row.values),
+        "median": percentile(values, 0.5),
+        "p90": percentile(values, 0.9),
+        "p99": percentile(values, 0.99),
+        "max": max(values, default=0.0),
+        "n": len(values),
     }
 
 
-def _ratio_cells(ratio: Ratio) -> tuple[str, str, str, str, str, str]:
-    target = "" if ratio.target is None else f"{'<=' if ratio.at_most else '>='} {_figure(ratio.target)}"
+def summary(reports: Sequence[Report]) -> str:
+    """Every ratio of every workload that has a target."""
+    table = [("workload", "what", "measured", "target", "")]
+    for report in reports:
+        for ratio in report.all_ratios():
+            if ratio.target is not None:
+                _, value, _, _, target, verdict = ratio_cells(ratio)
+                table.append((report.name, ratio.name, value, target, verdict))
+    return "\n".join(aligned(table))
+
+
+def ratio_cells(ratio: Ratio) -> tuple[str, str, str, str, str, str]:
+    """Name, median, least, most, target, verdict."""
+    target = "" if ratio.target is None else f"{'<=' if ratio.at_most else '>='} {written(ratio.target)}"
     unit = f" {ratio.unit}" if ratio.unit else "x"
     return (
         ratio.name,
-        _figure(ratio.value) + unit,
-        _figure(min(ratio.rounds)),
-        _figure(max(ratio.rounds)),
+        written(ratio.value) + unit,
+        written(min(ratio.rounds)),
+        written(max(ratio.rounds)),
         target,
         ratio.verdict,
     )
-
-
-def _figure(value: float) -> str:
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]

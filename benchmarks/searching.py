@@ -16,6 +16,7 @@ import tantivy
 from benchmarks.workloads import SEED, memories
 from memstore import MemStore
 from memstore.filters import build_filter
+from memstore.format.names import StorePaths
 from memstore.search.compile import Compiler
 from memstore.search.document import Documents
 from memstore.search.filters import search_filters
@@ -50,8 +51,17 @@ QUESTIONS = (
 )
 """With filters, each of another kind; all of them have more than ten hits in a million records but the last."""
 
+WORDS = (
+    Asked("timeout", {}),
+    Asked("season", {}),
+    Asked("belief revised", {}),
+    Asked("latency AND memory", {}),
+    Asked('"retry succeeded"', {}),
+)
+"""No filters; every word is in most records, for the workload has few words."""
 
-def fill_for_search(root: str, records: int, *, agents: int = 1000) -> int:
+
+def fill_for_search(root: str, records: int, *, agents: int) -> int:
     """A store of the seeded workload's records over 40 days, merged into day files; bytes of its lines."""
     pool = [memory.fields for memory in memories(min(_POOL, records), agents=agents)]
     choose = random.Random(SEED)
@@ -97,6 +107,16 @@ class BareIndex:
         writer.commit()
         writer.wait_merging_threads()
         return perf_counter() - began
+
+
+def bare_searchers(root: str) -> list[tantivy.Searcher]:
+    """Every partition of a store's index, as tantivy alone would open it."""
+    found = []
+    for path in sorted(entry.path for entry in os.scandir(StorePaths(root).search)):
+        index = tantivy.Index.open(path)
+        Analyzer("english").register(index)
+        found.append(index.searcher())
+    return found
 
 
 def bare_query(asked: Asked) -> tantivy.Query:

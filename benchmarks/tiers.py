@@ -1,17 +1,14 @@
-"""Stores whose records are old enough to be tiered, and zstd alone on the same lines."""
+"""Stores whose records are old enough to be tiered."""
 
 from __future__ import annotations
 
 import os
 import random
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Literal, Self
-
-import zstandard
 
 from memstore import MemStore
 from memstore.clock import ManualClock
@@ -78,64 +75,23 @@ def fill(root: str, *, size_bytes: int, agents: int = 1, days: int = 1, shuffled
     return records
 
 
-def hot_lines(root: str) -> list[bytes]:
-    """The content of each day file of a store whose files are all hot."""
-    found = []
-    for directory, _, names in sorted(os.walk(os.path.join(root, "memory", "shards"))):
-        for name in sorted(names):
-            if _is_hot(name):
-                with open(os.path.join(directory, name), "rb") as file:
-                    found.append(file.read())
-    return found
-
-
-def zstd_alone(files: list[bytes], tier: PackedTier) -> tuple[Spent, int]:
-    """What compressing these lines takes in one thread, in frames and at the level of the tier, and their bytes."""
-    level, size = LEVEL[tier], FRAME_BYTES[tier]
-    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
-    packed = 0
-    with Stopwatch() as watch:
-        for data in files:
-            for frame in _frames(data, size):
-                packed += len(compressor.compress(frame))
-    return watch.spent, packed
-
-
-def zstd_program(root: str, tier: PackedTier) -> float:
-    """Wall seconds that the ``zstd`` program takes to pack all day files of a store, each into one, and remove them.
-
-    Nothing is synced, read back or counted, and what is left is no store.
-    """
-    paths = [
+def day_files(root: str) -> list[str]:
+    """Paths of a store's day files, in order of shard, agent and day."""
+    return [
         os.path.join(directory, name)
         for directory, _, names in sorted(os.walk(os.path.join(root, "memory", "shards")))
         for name in sorted(names)
         if _is_hot(name)
     ]
-    began = perf_counter()
-    for first in range(0, len(paths), 1000):
-        subprocess.run(["zstd", f"-{LEVEL[tier]}", "-q", "--rm", "--", *paths[first : first + 1000]], check=True)
-    return perf_counter() - began
 
 
-def _frames(data: bytes, size: int) -> Iterator[bytes]:
-    start = 0
-    while start < len(data):
-        end = len(data)
-        if end - start > size:
-            end = (data.rfind(b"\n", start, start + size) + 1) or data.index(b"\n", start) + 1
-        yield data[start:end]
-        start = end
-
-
-def zstd_solid_bytes(files: list[bytes], scratch: str) -> int:
-    """Bytes of one ``zstd -19 --long=27`` of all of them: the limit of what any layout can reach."""
-    path = os.path.join(scratch, "solid.ndjson")
-    with open(path, "wb") as file:
-        file.writelines(files)
-    command = ["zstd", "-19", "--long=27", "-q", "-f", path, "-o", path + ".zst"]
-    subprocess.run(command, check=True)
-    return os.path.getsize(path + ".zst")
+def hot_lines(root: str) -> list[bytes]:
+    """The content of each day file of a store whose files are all hot."""
+    found = []
+    for path in day_files(root):
+        with open(path, "rb") as file:
+            found.append(file.read())
+    return found
 
 
 def tier_all(
@@ -153,6 +109,14 @@ def tier_all(
         (hot, *_) = store.tiers()["tiers"]
         assert not hot["files"], report.as_dict()
     return watch.spent, report
+
+
+def tier_old(root: str) -> MaintainReport:
+    """Tier what is old enough today, which the generator's records are, and leave the rest."""
+    with MemStore(root, durability="os") as store:
+        report = store.maintain(trust_clock=True, parts=["tiers"])
+    assert not report.failed, report.failed
+    return report
 
 
 def _is_hot(name: str) -> bool:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeVar
 
+from benchmarks.figures import percentile
 from benchmarks.peers.ours import MemstorePeer
 from benchmarks.peers.peer import Peer, Reach
 from benchmarks.peers.registry import Found, found_peers
 from benchmarks.peers.result import Durability, PeerResult, rate
-from benchmarks.report import percentile
 from benchmarks.workloads import Memory
 
 Argument = TypeVar("Argument")

@@ -14,9 +14,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.measure import Publish, conclude, over, run_rounds
+from benchmarks.figures import over
+from benchmarks.measure import Bench
 from benchmarks.report import Ratio, Report, Row
 from benchmarks.tiers import END_US, Stopwatch
 from benchmarks.workloads import LINE_BYTES, memories
@@ -27,7 +27,8 @@ from memstore.sql import ask
 from memstore.sql.columns import PATH, view_statement
 from memstore.timestamps import US_PER_DAY, YEAR_10000_US, iso_text
 
-_AGENTS, _DAYS = 50, 45
+pytestmark = pytest.mark.extra
+_AGENTS_MAX, _DAYS = 50, 45
 _BATCH = 4000
 _QUERIES = {
     "count": "SELECT count(*) FROM memories",
@@ -36,19 +37,19 @@ _QUERIES = {
 }
 
 
-def _records(count: int) -> Iterator[dict[str, Any]]:
+def _records(count: int, agents: int) -> Iterator[dict[str, Any]]:
     """Spread evenly over `_DAYS` before `END_US`."""
-    endless = itertools.cycle(memories(min(count, 20_000), agents=_AGENTS))
+    endless = itertools.cycle(memories(min(count, 20_000), agents=agents))
     step_us = _DAYS * US_PER_DAY // count
     for number, memory in zip(range(count), endless, strict=False):
         yield {**memory.fields, "timestamp_utc": iso_text(END_US - _DAYS * US_PER_DAY + number * step_us)}
 
 
-def _fill(root: str, count: int, where: str) -> None:
+def _fill(root: str, count: int, *, agents: int, where: str) -> None:
     """All of it in lanes, in day files, or in all three tiers as their age wants."""
     settings = {"merging": {"background": False}} if where == "lanes" else None
     store = MemStore(root, durability="os", clock=ManualClock(END_US), settings=settings)
-    records = _records(count)
+    records = _records(count, agents)
     while batch := list(itertools.islice(records, _BATCH)):
         store.append_many(batch)
     if where == "lanes":
@@ -83,18 +84,11 @@ def _paths(root: str) -> list[str]:
 
 
 @pytest.mark.parametrize("where", ["hot", "tiers", "lanes"])
-def bench_sql(  # noqa: PLR0917 - fixtures
-    benchmark: BenchmarkFixture,
-    scratch: str,
-    rounds: int,
-    request: pytest.FixtureRequest,
-    publish: Publish,
-    where: str,
-) -> None:
+def bench_sql(bench: Bench, where: str) -> None:
     """Three queries, by wall and by processor."""
-    count = int(request.config.getoption("--records"))
-    root, dump = os.path.join(scratch, "store"), os.path.join(scratch, "dump.ndjson")
-    _fill(root, count, where)
+    count = bench.sizes.searched
+    root, dump = os.path.join(bench.scratch, "store"), os.path.join(bench.scratch, "dump.ndjson")
+    _fill(root, count, agents=min(_AGENTS_MAX, bench.sizes.agents), where=where)
     spent: dict[tuple[str, str, str], list[float]] = {
         (side, query, kind): []
         for query in _QUERIES
@@ -119,17 +113,21 @@ def bench_sql(  # noqa: PLR0917 - fixtures
                     spent[side, name, "cpu"].append(watch.spent.cpu_s * 1000)
                 assert name == "json" or all(each == answers[0] for each in answers)  # sums of floats differ a little
 
-        run_rounds(benchmark, take, rounds=rounds)
-    report = Report(f"sql[{where}]", scratch, "does not matter", count, count * LINE_BYTES)
+        bench.run(take)
+    report = Report(f"sql[{where}]", bench.scratch, "reads only", count, count * LINE_BYTES)
     report.rows = [Row(f"{query}, {side}, {kind}", values, "ms") for (side, query, kind), values in spent.items()]
     report.rows.append(Row("peak memory of `memstore sql`", [_peak_mib(root, _QUERIES["group"])], "MiB"))
     report.ratios = [
-        Ratio(f"{query}, {kind}: memstore / {side}", over(spent["memstore", query, kind], spent[side, query, kind]))
+        Ratio(
+            f"{query}, {kind}: memstore / {side}",
+            over(spent["memstore", query, kind], spent[side, query, kind]),
+            at_most=True,
+        )
         for side in peers
         for query in _QUERIES
         for kind in ("wall", "cpu")
     ]
-    conclude(benchmark, report, publish)
+    bench.conclude(report)
 
 
 def _peak_mib(root: str, query: str) -> float:

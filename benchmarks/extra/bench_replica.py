@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
-from pytest_benchmark.fixture import BenchmarkFixture
+import pytest
 
+from benchmarks.figures import over
 from benchmarks.floors import fdatasync_us
-from benchmarks.measure import Publish, conclude, over, run_rounds
+from benchmarks.measure import Bench
 from benchmarks.report import Ratio, Report, Row
 from benchmarks.workloads import LINE_BYTES, Memory, memories
 from memstore import MemStore
 
+pytestmark = pytest.mark.extra
 _NAMES = ("with one copy", "with two")
-_TURNS = 20
-"""So often the two stores take turns in a round: what else the disk has to do is then charged to both."""
 _BATCH = 1000
 _AGENTS = 100
 _THREADS = 16
@@ -43,19 +43,20 @@ def _append(store: MemStore, kind: str, pool: list[Memory], threads: ThreadPoolE
     return perf_counter() - started
 
 
-def _take_turns(stores: dict[str, MemStore], pool: list[Memory]) -> dict[tuple[str, str], float]:
-    """Seconds by kind and store."""
+def _take_turns(stores: dict[str, MemStore], pool: list[Memory], turns: int) -> dict[tuple[str, str], float]:
+    """Seconds by kind and store; turns are short, so that what else the disk has to do is charged to both."""
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     with ThreadPoolExecutor(_THREADS) as threads:
         for kind in _PER_TURN:
-            for turn in range(_TURNS):
+            for turn in range(turns):
                 for name in _NAMES if turn % 2 else reversed(_NAMES):
                     seconds[kind, name] += _append(stores[name], kind, pool, threads)
     return seconds
 
 
-def bench_fill_replica(benchmark: BenchmarkFixture, scratch: str, rounds: int, publish: Publish) -> None:
+def bench_fill_replica(bench: Bench) -> None:
     """Appends one at a time, from 16 threads, and in batches of 1,000: with one copy, and with two on one disk."""
+    scratch, turns = bench.scratch, bench.sizes.replica_turns
     pool = memories(_PER_TURN["batches"], agents=_AGENTS)
     rates: dict[str, list[float]] = defaultdict(list)
     syncs: list[float] = []
@@ -70,8 +71,8 @@ def bench_fill_replica(benchmark: BenchmarkFixture, scratch: str, rounds: int, p
         return (stores,), {}
 
     def fill(stores: dict[str, MemStore]) -> None:
-        for (kind, name), seconds in _take_turns(stores, pool).items():
-            rates[f"{kind} {name}"].append(_TURNS * _PER_TURN[kind] / seconds)
+        for (kind, name), seconds in _take_turns(stores, pool, turns).items():
+            rates[f"{kind} {name}"].append(turns * _PER_TURN[kind] / seconds)
 
     def after(stores: dict[str, MemStore]) -> None:
         status = stores["with two"].replica_status()
@@ -82,16 +83,16 @@ def bench_fill_replica(benchmark: BenchmarkFixture, scratch: str, rounds: int, p
         for name in (*_NAMES, "second"):
             shutil.rmtree(os.path.join(scratch, name))
 
-    run_rounds(benchmark, fill, setup=before, teardown=after, rounds=rounds)
-    conclude(benchmark, _report(scratch, rates, syncs), publish)
+    bench.run(fill, setup=before, teardown=after)
+    bench.conclude(_report(scratch, rates, syncs, turns))
 
 
-def _report(scratch: str, rates: dict[str, list[float]], syncs: list[float]) -> Report:
-    total = _TURNS * sum(_PER_TURN.values())
+def _report(scratch: str, rates: dict[str, list[float]], syncs: list[float], turns: int) -> Report:
+    total = turns * sum(_PER_TURN.values())
     report = Report("fill_replica", scratch, "fsync", total, total * LINE_BYTES)
     for kind, told in _TOLD.items():
         report.rows += [Row(f"{told}, {name}", rates[f"{kind} {name}"], "records/s") for name in _NAMES]
-    report.rows.append(Row("write and fdatasync of one record", syncs, "us"))
+    report.rows.append(Row("write and fdatasync of one record", syncs, "µs"))
     report.ratios = [
         Ratio(f"two copies / one, {told}", over(rates[f"{kind} with two"], rates[f"{kind} with one copy"]), 0.5)
         for kind, told in _TOLD.items()

@@ -1,0 +1,1 @@
+"""Beyond the named workloads: questions that came up while building, kept so that their answers can be had again."""

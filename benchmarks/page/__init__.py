@@ -1,0 +1,1 @@
+"""``python -m benchmarks.page``: results as a page that people can read, in Markdown and as HTML with charts."""

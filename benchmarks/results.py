@@ -1,0 +1,71 @@
+"""Results of runs as they lie in ``.benchmarks/``: pytest-benchmark's JSON with our figures in ``extra_info``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DIRECTORY = ".benchmarks"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run.
+
+    Attributes:
+        taken: when, ISO text.
+        commit: of the project, shortened; empty where git was not asked.
+        machine: on what (`benchmarks.machine.machine`).
+        size: how much of everything was measured.
+        rounds: of each workload.
+        load: of the machine over the last minute, before and after.
+        results: what each workload told (`benchmarks.report.Report.as_dict`), in the order they ran; peers among them.
+    """
+
+    taken: str
+    commit: str
+    machine: Mapping[str, Any]
+    size: str
+    rounds: int
+    load: tuple[float, ...]
+    results: tuple[Mapping[str, Any], ...]
+
+    def named(self) -> list[Mapping[str, Any]]:
+        """What the named workloads told: those that gave all figures."""
+        return [result for result in self.results if result.get("headline")]
+
+    def peers(self) -> list[Mapping[str, Any]]:
+        """What all peers were asked (`benchmarks.peers.result`)."""
+        return [result for result in self.results if "peers" in result]
+
+
+def read_run(path: str) -> Run:
+    """Raises: ValueError: it is no result of this suite."""
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    try:
+        about = found["memstore"]
+        return Run(
+            taken=found["datetime"],
+            commit=str(found["commit_info"].get("id", ""))[:12],
+            machine=found["machine_info"],
+            size=about["size"],
+            rounds=about["rounds"],
+            load=tuple(about["load"]),
+            results=tuple(each["extra_info"] for each in found["benchmarks"] if each["extra_info"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no result of this suite: {error}") from error
+
+
+def saved_runs(directory: str) -> list[str]:
+    """Paths of whole results, oldest first by name; what an interrupted run left is empty and does not count."""
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    paths = [os.path.join(directory, name) for name in names if name.endswith(".json")]
+    return [path for path in paths if os.path.getsize(path)]
