@@ -191,6 +191,10 @@ class Compiler:
         """Records by their `record_key`."""
         return tantivy.Query.term_set_query(self._schema, KEY, keys)
 
+    def one_of(self, field: str, values: Iterable[str]) -> tantivy.Query:
+        """Records that have one of these values in a field, letter by letter."""
+        return self._terms(field, values)
+
     def suffix_range(self, low: int, high: int) -> tantivy.Query:
         """Records by the suffix of their ids, both bounds inclusive."""
         if high < low:

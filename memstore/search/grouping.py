@@ -31,6 +31,8 @@ _BUCKETS_LIKELY = 500
 _EVERY_RECORD_HAS = frozenset({AGENT, TYPE, IMPORTANCE})
 _PLAIN = _EVERY_RECORD_HAS | {TAG, SESSION, USER, TASK, MODEL, SUCCESS}
 """Fields of one kind of value; a key of context may have several, which only a composite aggregation tells apart."""
+_DIVIDING = frozenset({AGENT, TYPE, IMPORTANCE, SESSION, USER, TASK, MODEL, TIME})
+"""What a record has one value of at most, by which a query can be narrowed."""
 _TIME_SOURCE = "@time"
 
 
@@ -148,14 +150,60 @@ class Grouping:
     # -- any number of fields
 
     def _pages(self, partition: Partition, query: tantivy.Query) -> Iterator[Group]:
-        sizes: Iterable[int] = itertools.repeat(PAGE_GROUPS)
-        if self._bucketed:
-            counts = []
-            for group in self._composite(partition, query, {}, sizes):
-                counts.append(group.records)
-                refuse_many(len(counts))
-            sizes = self._sizes(counts)
-        yield from self._composite(partition, query, self._measures, sizes)
+        if not self._bucketed:
+            yield from self._composite(partition, query, self._measures, itertools.repeat(PAGE_GROUPS))
+            return
+        counted: list[tuple[tuple[Any, ...], int]] = []
+        for group in self._composite(partition, query, {}, itertools.repeat(PAGE_GROUPS)):
+            counted.append((group.key, group.records))
+            refuse_many(len(counted))
+        for narrowed, counts in self._portions(query, counted):
+            yield from self._composite(partition, narrowed, self._measures, self._sizes(counts))
+
+    def _portions(
+        self, query: tantivy.Query, counted: Sequence[tuple[tuple[Any, ...], int]]
+    ) -> Iterator[tuple[tantivy.Query, list[int]]]:
+        """Queries that share the groups out, and how large those of each are.
+
+        Each page of a composite aggregation goes through all that matches. So the records are divided first, by what
+        has most values of what divides them anyway.
+        """
+        columns = [*([] if self._interval_us is None else [TIME]), *self._by]
+        values = {
+            position: len({key[position] for key, _ in counted})
+            for position, column in enumerate(columns)
+            if column in _DIVIDING
+        }
+        if not values or sum(self._weight(records) for _, records in counted) <= BUCKETS_MAX:
+            yield query, [records for _, records in counted]
+            return
+        position = max(values, key=values.__getitem__)
+        of_value: dict[Any, list[int]] = {}
+        for key, records in counted:
+            of_value.setdefault(key[position], []).append(records)
+        without = of_value.pop(None, None)
+        if without is not None:
+            nothing = tantivy.Query.exists_query(columns[position])
+            yield self._compiler.all_of([query], not_any=[nothing]), without
+        chosen: list[Any] = []
+        counts: list[int] = []
+        weight = 0
+        for value, own in of_value.items():
+            added = sum(map(self._weight, own))
+            if chosen and weight + added > BUCKETS_MAX:
+                yield self._narrowed(query, columns[position], chosen), counts
+                chosen, counts, weight = [], [], 0
+            chosen.append(value)
+            counts += own
+            weight += added
+        if chosen:
+            yield self._narrowed(query, columns[position], chosen), counts
+
+    def _narrowed(self, query: tantivy.Query, column: str, values: Sequence[Any]) -> tantivy.Query:
+        if column != TIME:
+            return self._compiler.all_of([query, self._compiler.one_of(column, values)])
+        assert self._interval_us is not None
+        return self._compiler.all_of([query, self._compiler.time_range(values[0], values[-1] + self._interval_us)])
 
     def _sizes(self, counts: Sequence[int]) -> Iterator[int]:
         """How many groups have room in each page."""
