@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.library import CACHES_OFF, Library
+from benchmarks.library import CACHES_OFF, Library, Searched
 from benchmarks.measure import Bench
 from benchmarks.report import Headline, Report, Row, judged
 from benchmarks.searching import QUESTIONS, WORDS, Asked, bare_query, bare_searchers
@@ -17,16 +17,16 @@ _HITS = 10
 
 def bench_search_terms(bench: Bench, library: Library) -> None:
     """One and two words, rare and common, with no filter."""
-    _search(bench, library, "search_terms", WORDS)
+    search_of(bench, library.searched, "search_terms", WORDS)
 
 
 def bench_search_filtered(bench: Bench, library: Library) -> None:
     """Words with filters, each of another kind."""
-    _search(bench, library, "search_filtered", QUESTIONS)
+    search_of(bench, library.searched, "search_filtered", QUESTIONS)
 
 
-def _search(bench: Bench, library: Library, name: str, asked: Sequence[Asked]) -> None:
-    searched = library.searched
+def search_of(bench: Bench, searched: Searched, name: str, asked: Sequence[Asked]) -> None:
+    """Questions to one store, each in turn with tantivy alone."""
     searchers = bare_searchers(searched.root)
     queries = [bare_query(each) for each in asked]
     with MemStore(searched.root, read_only=True, settings={"storage": {"caching": CACHES_OFF}}) as store:

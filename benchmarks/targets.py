@@ -46,6 +46,8 @@ TARGETS: dict[str, dict[str, Target]] = {
     "recent": {"recent(50) / 50 lines of one open file, decoded": _at_most(2)},
     "aggregate": {"DuckDB over NDJSON / aggregate": Target(10)},
     "search_filtered": {"search / bare tantivy, p50": _at_most(3)},
+    "search_cold": {"search / bare tantivy, p50": _at_most(10)},
+    "search_memory": {"peak resident memory": _at_most(200, "MiB")},
     "import_tree": {OF_FLOOR: Target(0.5)},
     "tier_warm": {OF_FLOOR: Target(0.5)},
     "tier_cold": {OF_FLOOR: Target(0.5)},
