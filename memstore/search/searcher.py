@@ -25,12 +25,13 @@ from memstore.search.compile import Compiler, How, RankOf, no_correction
 from memstore.search.cursor import SHOWN_MAX, Cursor, check_asked, encode_cursor
 from memstore.search.document import texts_of
 from memstore.search.filters import Filters
+from memstore.search.foreign import IndexFailedError
 from memstore.search.highlight import Highlighter
 from memstore.search.partition import Partition
 from memstore.search.question import Question, is_scored
 from memstore.search.result import FacetCount, Highlight, Scanned, SearchHit, Sort
 from memstore.search.schema import TEXT, Analyzer, record_key
-from memstore.search.sources import Plan, Source, Sources, searching
+from memstore.search.sources import Plan, Source, SourceFailedError, Sources, searching
 
 _log = logging.getLogger(__name__)
 FACET_VALUES = 100
@@ -152,7 +153,7 @@ class Searcher:
         # Where more could not be read than are collected to spare, there is another page, be this one empty.
         if looked_at < len(candidates) or len(candidates) == limit + _SPARE_HITS:
             last = candidates[looked_at - 1].place
-            seen = shown.union(*map(_short_keys, candidates[:looked_at]))
+            seen = shown.union(*map(_short_keys, candidates[:looked_at])) if scored else shown
             if not scored:
                 following = encode_cursor(Cursor(fingerprint, now_us, (last.time_us, last.suffix)))
             elif len(seen) < SHOWN_MAX:
@@ -285,8 +286,10 @@ def _short_keys(each: Candidate) -> set[int]:
 
 
 def _ids(each: Candidate) -> list[str]:
-    with searching(each.partition):
+    try:  # no context: there are dozens of candidates, and only the first asks the index
         return each.memory_ids
+    except IndexFailedError as error:
+        raise SourceFailedError(each.partition, error) from error
 
 
 def _passages(highlighter: Highlighter | None, line: bytes) -> tuple[Highlight, ...]:

@@ -16,7 +16,6 @@ import fnmatch
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -59,16 +58,24 @@ class SourceFailedError(Exception):
         self.error = error
 
 
-@contextmanager
-def searching(partition: Partition) -> Iterator[None]:
-    """Turn what tantivy refuses into a `SourceFailedError`, unless the question is at fault."""
-    try:
-        with translated("the search index"):
-            yield
-    except QueryRefusedError:
-        raise
-    except IndexFailedError as error:
-        raise SourceFailedError(partition, error) from error
+class searching(translated):  # noqa: N801 - it reads as a verb where it is used
+    """Turn what tantivy refuses into a `SourceFailedError`, unless the question is at fault; a context."""
+
+    __slots__ = ("_partition",)
+
+    def __init__(self, partition: Partition) -> None:
+        super().__init__("the search index")
+        self._partition = partition
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        except QueryRefusedError:
+            raise
+        except IndexFailedError as failed:
+            raise SourceFailedError(self._partition, failed) from failed
+        if isinstance(error, IndexFailedError) and not isinstance(error, QueryRefusedError):
+            raise SourceFailedError(self._partition, error) from error
 
 
 @dataclass(frozen=True, slots=True)
