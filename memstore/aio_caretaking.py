@@ -111,12 +111,13 @@ class AsyncCaretaking:
         self,
         *,
         full: bool = False,
+        copy: bool = False,
         progress: Progress | None = None,
         on_finding: Callable[[Finding], None] | None = None,
     ) -> CheckReport:
         """See `MemStore.check`; ``progress`` and ``on_finding`` are called from another thread."""
         report: CheckReport = await self._call(
-            lambda: self._store.check(full=full, progress=progress, on_finding=on_finding)
+            lambda: self._store.check(full=full, copy=copy, progress=progress, on_finding=on_finding)
         )
         return report
 

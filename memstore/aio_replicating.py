@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from memstore.ops.repair import RepairReport
+from memstore.ops.repair_step import RepairStep
 from memstore.store import MemStore
 
 
@@ -28,6 +30,19 @@ class AsyncReplicating:
         """See `MemStore.sync_replica`."""
         found: dict[str, Any] = await self._call(self._store.sync_replica)
         return found
+
+    async def repair_replica(
+        self,
+        *,
+        plan_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        on_step: Callable[[RepairStep], None] | None = None,
+    ) -> RepairReport:
+        """See `MemStore.repair_replica`; ``progress`` and ``on_step`` are called from another thread."""
+        report: RepairReport = await self._call(
+            lambda: self._store.repair_replica(plan_only=plan_only, progress=progress, on_step=on_step)
+        )
+        return report
 
     async def replica_status(self) -> dict[str, Any] | None:
         """See `MemStore.replica_status`."""

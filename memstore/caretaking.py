@@ -26,6 +26,7 @@ from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
 from memstore.lifecycle.receipt import Receipt
 from memstore.lifecycle.tiers import tier_figures
 from memstore.ops.check import check_store
+from memstore.ops.check_copy import check_copy
 from memstore.ops.finding import Finding
 from memstore.ops.report import CheckReport
 from memstore.record import MemoryType
@@ -205,6 +206,7 @@ class Caretaking:
         self,
         *,
         full: bool = False,
+        copy: bool = False,
         progress: Progress | None = None,
         on_finding: Callable[[Finding], None] | None = None,
     ) -> CheckReport:
@@ -212,15 +214,17 @@ class Caretaking:
 
         Args:
             full: read every byte, parse every record, compare every count; otherwise its structure only.
+            copy: look at the second copy instead, and whether it has all that the store has.
             progress: told how much is done, and how much there is: bytes if ``full``, else lanes and agents.
             on_finding: told of each finding as it is made.
 
         Raises:
+            NotFoundError: there is no second copy.
             StorageError: the root cannot be read. Damage is not raised but reported.
         """
         self._engine.check_open()
         engine = self._engine
-        return check_store(
+        return (check_copy if copy else check_store)(
             engine.storage, engine.paths, clock=engine.clock, full=full, progress=progress, on_finding=on_finding
         )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from memstore.engine.engine import Engine
+from memstore.ops.repair import RepairReport
+from memstore.ops.repair_copy import repair_copy
+from memstore.ops.repair_step import RepairStep
 from memstore.replica.replicator import Replicator
 from memstore.replica.setup import add_replica, remove_replica
 from memstore.replica.status import replica_status
@@ -55,6 +59,30 @@ class Replicating:
         self._engine.check_writable()
         self._replicator.run_in_turn()
         return self.replica_status() or {}
+
+    def repair_replica(
+        self,
+        *,
+        plan_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        on_step: Callable[[RepairStep], None] | None = None,
+    ) -> RepairReport:
+        """Check the second copy, and copy once more from the store what is damaged or missing there.
+
+        Args:
+            plan_only: change nothing.
+            progress: told how many bytes the checks have read, and of how many.
+            on_step: told of each step before it is done.
+
+        Raises:
+            NotFoundError: there is no second copy.
+            StorageError: a volume refused; what was mended stays so.
+        """
+        if plan_only:
+            self._engine.check_open()
+        else:
+            self._engine.check_writable()
+        return repair_copy(self._engine, self._replicator, plan_only=plan_only, progress=progress, on_step=on_step)
 
     def replica_status(self) -> dict[str, Any] | None:
         """State of the second copy, or None where there is none: see `memstore.replica.status`."""

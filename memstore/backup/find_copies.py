@@ -196,9 +196,11 @@ class _Search:
 
     def _add_points(self, points: list[tuple[str, Repository]]) -> None:
         points.sort(key=lambda each: each[0], reverse=True)
+        asked: set[str] = set()
         for name, repository in points:
-            lanes = [repository.paths.lanes_of(each) for each in reversed(repository.lanes_points())]
-            if (name, repository) != points[0]:
-                lanes = []  # the first one has been asked for all of them
+            lanes: list[str] = []
+            if repository.root not in asked:  # lanes lie beside the points: once for all of them
+                asked.add(repository.root)
+                lanes = [repository.paths.lanes_of(each) for each in reversed(repository.lanes_points())]
             path = repository.paths.point(name)
             self._add(TreeCopies(self.storage, path, name=f"the backup {path}", lanes=lanes))

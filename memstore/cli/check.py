@@ -18,6 +18,7 @@ from memstore.errors import CorruptionError, StorageError
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ops.check import check_store
+from memstore.ops.check_copy import check_copy
 from memstore.ops.finding import Finding
 from memstore.ops.report import CheckReport
 
@@ -25,13 +26,19 @@ COLUMNS = ("severity", "kind", "path", "offset_bytes", "length_bytes", "records"
 _DESCRIPTION = """\
 Look for damage: without --full at the structure (MANIFESTs, names, sizes, lanes, small files), with it at every byte,
 every record, every count. Nothing is changed or locked; writers and maintenance go on meanwhile. Exits with 7 if
-something is damaged, with 6 if something could not be looked at. `memstore repair --plan` says what can be done."""
+something is damaged, with 6 if something could not be looked at. `memstore repair --plan` says what can be done.
+With --copy it looks at the second copy, and whether each record that the store has acknowledged is there."""
 
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = add_command(commands, "check", run, "look for damage", description=_DESCRIPTION)
     parser.add_argument("--full", action="store_true", help="read every byte and every record")
+    parser.add_argument(
+        "--copy",
+        action="store_true",
+        help="look at the second copy instead, and whether it has all that the store has",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,14 +48,14 @@ def run(args: argparse.Namespace) -> int:
     # Not through MemStore: a store whose STORE.json is damaged cannot be opened, and can be checked.
     paths = StorePaths(os.path.abspath(root_of(args)))
     with progress_bar("checking") as progress, without_log():
-        report = check_store(
+        report = (check_copy if args.copy else check_store)(
             LocalStorage(), paths, clock=WallClock(), full=args.full, progress=progress, on_finding=on_finding
         )
-    print_report(out, report)
+    print_report(out, report, repair="repair --copy" if args.copy else "repair")
     return code_of(report)
 
 
-def print_report(out: Output, report: CheckReport) -> None:
+def print_report(out: Output, report: CheckReport, *, repair: str = "repair") -> None:
     """The findings, unless they were printed one by one, and the figures."""
     match out.format:
         case "json":
@@ -68,7 +75,7 @@ def print_report(out: Output, report: CheckReport) -> None:
         f"{report.unread:,} place(s) that could not be looked at; {what}"
     )
     if report.damaged:
-        note("what is intact stays readable; `memstore repair --plan` says what can be done")
+        note(f"what is intact stays readable; `memstore {repair} --plan` says what can be done")
 
 
 def code_of(report: CheckReport) -> int:

@@ -11,38 +11,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
 
-from memstore.cache.lru import LruCache
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog
-from memstore.engine.lane_set import LaneSet
 from memstore.engine.piece import Piece, SlicePiece
-from memstore.engine.piece_reader import PieceReader
+from memstore.engine.root_view import RootView, view_of_root
 from memstore.engine.second_copy import standing_of
 from memstore.engine.view import ViewBuilder
 from memstore.errors import MemstoreError
 from memstore.format.names import LANE_SUFFIX, StorePaths
-from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
 from memstore.fs.verified import read_listed
-from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.metrics import Metrics
 
 _log = logging.getLogger(__name__)
-OPEN_FILES_MAX = 32
-FRAME_CACHE_BYTES = 4 * 1024 * 1024
-INDEX_BYTES = 16 * 1024 * 1024
-"""What a copy that is read from may take: reads from it are the exception."""
 _TOLD_MAX = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    root: str
-    pieces: PieceReader
-    builder: ViewBuilder
 
 
 class Spare:
@@ -65,7 +49,7 @@ class Spare:
         self._clock = clock
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._copy: _Copy | None = None
+        self._copy: RootView | None = None
         self._told: set[tuple[str, int]] = set()
 
     def data(self, manifest: Manifest | None, piece: Piece, why: Exception) -> bytes | None:
@@ -103,7 +87,7 @@ class Spare:
         self._tell(str(why), (str(why)[:200], -1))
         return copy.builder
 
-    def _knows_what_was_forgotten(self, copy: _Copy) -> bool:
+    def _knows_what_was_forgotten(self, copy: RootView) -> bool:
         """Whether the copy hides all that the store hides, as far as the store can still be asked."""
         ours = self._storage.identify(self._paths.forgotten)
         theirs = self._storage.identify(StorePaths(copy.root).forgotten)
@@ -114,7 +98,7 @@ class Spare:
         self._lock = threading.Lock()
         self._copy = None
 
-    def _slice(self, copy: _Copy, piece: SlicePiece) -> bytes:
+    def _slice(self, copy: RootView, piece: SlicePiece) -> bytes:
         # Of a lane that waits for repair in the store, the copy has what was mirrored.
         name = os.path.splitext(os.path.basename(piece.file.path))[0] + LANE_SUFFIX
         file = self._storage.open_read(os.path.join(StorePaths(copy.root).lanes, name))
@@ -123,12 +107,12 @@ class Spare:
         finally:
             file.close()
 
-    def _stored(self, copy: _Copy, manifest: Manifest | None, piece: Piece) -> bytes | None:
+    def _stored(self, copy: RootView, manifest: Manifest | None, piece: Piece) -> bytes | None:
         assert manifest is not None
         theirs = copy.builder.manifest(manifest.agent)
-        return None if theirs is None else copy.pieces.data(theirs, piece)
+        return None if theirs is None else copy.builder.reader.data(theirs, piece)
 
-    def _opened(self) -> _Copy | None:
+    def _opened(self) -> RootView | None:
         """The copy; None where there is none, or something else stands there."""
         store = self._catalog.state.store
         entry = store.replica
@@ -138,19 +122,8 @@ class Spare:
             if self._copy is None or self._copy.root != entry.path:
                 if standing_of(self._storage, entry, store.id, root=self._paths.root) != "copy":
                     return None
-                self._copy = self._open(entry.path)
+                self._copy = view_of_root(self._storage, entry.path, clock=self._clock)
             return self._copy
-
-    def _open(self, root: str) -> _Copy:
-        storage, paths = self._storage, StorePaths(root)
-        catalog = Catalog(storage, paths)
-        handles = ReadHandles(storage, files_max=OPEN_FILES_MAX)
-        frames: LruCache[bytes] = LruCache(self._clock, bytes_max=FRAME_CACHE_BYTES, ttl_s=60)
-        pieces = PieceReader(storage, catalog=catalog, handles=handles, frames=frames)
-        lanes = LaneSet(storage, paths, handles=handles, index_bytes_max=INDEX_BYTES, known_end=_unknown)
-        manifests = ManifestCache(storage, bytes_max=INDEX_BYTES, on_change=pieces.follow)
-        builder = ViewBuilder(storage, catalog=catalog, lanes=lanes, manifests=manifests, pieces=pieces)
-        return _Copy(root, pieces, builder)
 
     def _tell(self, why: str, place: tuple[str, int]) -> None:
         self._metrics.add("reads_from_replica")
@@ -159,8 +132,3 @@ class Spare:
                 self._told.clear()
             self._told.add(place)
             _log.warning("read from the second copy, for the store cannot give it: %s", why)
-
-
-def _unknown(_path: str) -> int | None:
-    """How far a lane of the copy is committed, only its bytes say."""
-    return None

@@ -44,7 +44,7 @@ CLEAN_UP = "`memstore maintain` removes it"
 _NOT_COMMITTED = (
     "no line of the MANIFEST names these bytes: a merge is at work, or was stopped; lanes hold what is in them"
 )
-_UNEXPLAINED = (
+UNEXPLAINED = (
     "bytes stand behind its last block that are no records, and more of them than a lane explains: reads refuse"
 )
 _HANDLES_MAX = 64
@@ -288,7 +288,7 @@ class AgentLook:
             if self._is_explained(manifest, os.path.basename(path), place):
                 self._find("day_file", _NOT_COMMITTED, place, path=path, severity="note", repair="`memstore drain`")
             else:
-                self._find("day_file", _UNEXPLAINED, place, path=path, records=None, repair="set them aside")
+                self._find("day_file", UNEXPLAINED, place, path=path, records=None, repair="set them aside")
         except CorruptionError as error:
             self._find(
                 "day_file",

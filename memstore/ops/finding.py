@@ -29,6 +29,7 @@ Kind = Literal[
     "temporary",
     "misplaced",
     "unknown_name",
+    "replica",
 ]
 
 

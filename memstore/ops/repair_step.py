@@ -22,6 +22,7 @@ StepKind = Literal[
     "mend_line",
     "clear_line",
     "start_anew",
+    "copy_again",
     "withheld",
 ]
 

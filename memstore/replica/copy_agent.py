@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from memstore.engine.catalog import Catalog
@@ -39,6 +39,7 @@ from memstore.manifest.index import BlockRef, Manifest, frame_refs
 
 FILE_SYNCS_MAX = 64
 """Up to so many files and directories are synced one by one; above it the whole file system is."""
+Anew = Mapping[str, frozenset[str]]
 _COPY_BYTES = 4 * 1024 * 1024
 
 
@@ -69,19 +70,23 @@ class AgentCopier:
         root: of the copy.
         catalog: the copy's.
         tokens: of the lanes that the copy has: its MANIFESTs must say which of them are merged.
+        anew: by the name of an agent's directory, names of files that are damaged in the copy, or missing, whatever it
+            says of them.
 
     Attributes:
         copied_bytes: how much was written.
     """
 
     def __init__(
-        self, storage: Storage, *, source: PieceReader, root: str, catalog: Catalog, tokens: frozenset[str]
+        self, storage: Storage, *, source: PieceReader, root: str, catalog: Catalog, tokens: frozenset[str], anew: Anew
     ) -> None:
         self._storage = storage
         self._source = source
         self._root = root
         self._catalog = catalog
         self._tokens = tokens
+        self._all_anew = anew
+        self._anew: frozenset[str] = frozenset()
         self._manifests = ManifestCache(storage, bytes_max=0)
         self._batch = _Batch()
         self._syncs = self._new_syncs()
@@ -99,11 +104,12 @@ class AgentCopier:
             StorageError: either volume refused.
         """
         home = self._catalog.state.homes(manifest.agent)[0]
+        self._anew = self._all_anew.get(os.path.basename(home), frozenset())
         try:
-            known = self._manifests.get(home)
+            known = None if MANIFEST in self._anew else self._manifests.get(home)
         except CorruptionError:
             known = None
-        if known is not None and self._says_the_same(known, manifest):
+        if known is not None and not self._anew and self._says_the_same(known, manifest):
             return False
         self._make_directory(home)
         renames: list[tuple[str, str]] = []
@@ -171,14 +177,14 @@ class AgentCopier:
         blocks = _blocks(manifest, name)
         had = _blocks(known, name) if known is not None and name in known.day_files else []
         start = 0
-        if had and [_content(b) for b in had] == [_content(b) for b in blocks[: len(had)]]:
+        if name not in self._anew and had and [_content(b) for b in had] == [_content(b) for b in blocks[: len(had)]]:
             start = len(had)
             identity = self._storage.identify(target)
             if identity is None or identity.size_bytes < had[-1].offset + had[-1].length:
                 start = 0  # gone or cut there: the whole of it once more
         if start == len(blocks):
             return
-        if had and start == 0:
+        if start == 0 and self._storage.identify(target) is not None:  # it may be all there is until this one counts
             path = temporary_path(os.path.dirname(target))
             renames.append((path, target))
         else:
@@ -199,7 +205,7 @@ class AgentCopier:
         self, manifest: Manifest, known: Manifest | None, packed: PackedFile, renames: list[tuple[str, str]]
     ) -> None:
         target = self._place(manifest, packed.file)
-        if known is not None and self._has(known, packed, target):
+        if known is not None and packed.file not in self._anew and self._has(known, packed, target):
             return
         directory = os.path.dirname(target)
         if os.path.basename(directory) == TRASH_DIRECTORY:

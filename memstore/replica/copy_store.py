@@ -35,7 +35,7 @@ from memstore.ids import agent_directory
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.manifest.reader import load_manifest
-from memstore.replica.copy_agent import AgentCopier, make_one_directory
+from memstore.replica.copy_agent import AgentCopier, Anew, make_one_directory
 from memstore.wal.reader import LaneReader
 
 _log = logging.getLogger(__name__)
@@ -89,8 +89,12 @@ class StoreCopier:
         """Of the copy."""
         return self._paths.root
 
-    def run(self, stop: Callable[[], bool]) -> PassReport:
+    def run(self, stop: Callable[[], bool], *, anew: Anew | None = None) -> PassReport:
         """Copy what is new.
+
+        Args:
+            stop: asked between two agents.
+            anew: see `AgentCopier`; agents whose directories are named are looked at even if nothing of them is new.
 
         Raises:
             StorageError: a volume is not there or refused; what was copied stays, and the next pass goes on.
@@ -107,6 +111,7 @@ class StoreCopier:
             root=self._paths.root,
             catalog=catalog,
             tokens=frozenset(lanes),
+            anew=anew or {},
         )
         try:
             self._copy_small_files()

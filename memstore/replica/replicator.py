@@ -30,6 +30,7 @@ from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.lock import locked, try_lock_file
 from memstore.fs.parts import copy_content
 from memstore.fs.storage import Storage, StorageFile
+from memstore.replica.copy_agent import Anew
 from memstore.replica.copy_store import PassReport, StoreCopier, note_last_commit
 from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end, read_seal
@@ -121,8 +122,11 @@ class Replicator:
         finally:
             lock.close()
 
-    def run_in_turn(self) -> ReplicaReport | None:
+    def run_in_turn(self, *, anew: Anew | None = None) -> ReplicaReport | None:
         """Bring the copy to what the store is now, after whoever is at it: he may have passed what is new since.
+
+        Args:
+            anew: files of the copy that are damaged, and are to be copied whatever it says of them; see `AgentCopier`.
 
         Returns:
             What `run` gives; None where there is no copy.
@@ -133,7 +137,7 @@ class Replicator:
         """
         with locked(self._storage, self._engine.paths.lock("replica"), timeout_s=WAIT_S):
             entry = self._engine.catalog.reload().store.replica
-            return None if entry is None else self._run(entry, self._stop.is_set)
+            return None if entry is None else self._run(entry, self._stop.is_set, anew)
 
     def settle(self) -> str | None:
         """Bring the copy to what the store is now, for an erasure: why it could not be, or None."""
@@ -162,7 +166,7 @@ class Replicator:
                 _log.warning("the second copy is not up to date yet: %s", told)
             self._told = told
 
-    def _run(self, entry: ReplicaEntry, stop: Callable[[], bool]) -> ReplicaReport:
+    def _run(self, entry: ReplicaEntry, stop: Callable[[], bool], anew: Anew | None = None) -> ReplicaReport:
         standing = self._standing(entry)
         if standing != "copy":
             if entry.state != "behind":
@@ -173,7 +177,7 @@ class Replicator:
         if lock is None:
             raise LockedError(f"{entry.path}: somebody is just making this copy the store, or at it from elsewhere")
         try:
-            return self._bring_up_to_date(entry, stop)
+            return self._bring_up_to_date(entry, stop, anew)
         except FileNotFoundError as error:
             raise StorageError(
                 f"{error.filename or error}: it has gone in the middle of copying; is the volume there?"
@@ -185,20 +189,20 @@ class Replicator:
         engine = self._engine
         return standing_of(self._storage, entry, engine.catalog.state.store.id, root=engine.paths.root)
 
-    def _bring_up_to_date(self, entry: ReplicaEntry, stop: Callable[[], bool]) -> ReplicaReport:
+    def _bring_up_to_date(self, entry: ReplicaEntry, stop: Callable[[], bool], anew: Anew | None) -> ReplicaReport:
         standing = self._standing(entry)
         if standing != "copy":
             return ReplicaReport("behind", None, (why_not(entry, standing),))
         if entry.state != "ok":
-            return self._join(entry, stop)
-        if self._copier is None or self._copier.root != entry.path:
+            return self._join(entry, stop, anew)
+        if self._copier is None or self._copier.root != entry.path or anew:  # a new one has seen nothing
             self._copier = StoreCopier(self._engine, entry.path)
-        report = self._copier.run(stop)
+        report = self._copier.run(stop, anew=anew)
         return ReplicaReport("ok", report, tuple(f"{agent}: {error}" for agent, error in report.failed))
 
     # -- joining
 
-    def _join(self, entry: ReplicaEntry, stop: Callable[[], bool]) -> ReplicaReport:
+    def _join(self, entry: ReplicaEntry, stop: Callable[[], bool], anew: Anew | None) -> ReplicaReport:
         engine = self._engine
         if entry.state == "behind":
             entry = self._turn(entry, "joining") or entry
@@ -210,7 +214,7 @@ class Replicator:
         open_lanes = [name for name in sorted(names) if not self._covered(name, copy)]
         # A new one: what another saw of a copy that was away may not be there any more.
         self._copier = StoreCopier(engine, entry.path)
-        report = self._copier.run(stop)
+        report = self._copier.run(stop, anew=anew)
         waiting = [f"{agent}: {error}" for agent, error in report.failed]
         waiting += [f"{name} is written by a process that has not taken notice of the copy yet" for name in open_lanes]
         if report.stopped:

@@ -70,6 +70,46 @@ def test_damage_exits_with_7_and_names_file_range_and_records(memstore, filled):
     assert "1 damaged place(s), 50 record(s)" in result.err
 
 
+def test_the_second_copy_is_checked_and_mended_from_the_store(memstore, filled, tmp_path):
+    assert memstore("check", "--copy").code == 5
+    volume = tmp_path / "second"
+    volume.mkdir()
+    assert memstore("replica", "add", str(volume)).code == 0
+    assert memstore("check", "--copy", "--full").code == 0
+    (copy,) = volume.iterdir()
+    path = day_file(str(copy))
+    flip(path, 30)
+    assert memstore("check", "--full").code == 0, "the store itself is whole"
+    result = memstore("check", "--copy", "--full", "-o", "json")
+    assert result.code == 7
+    document = json.loads(result.out)
+    assert document["root"] == str(copy)
+    (finding,) = document["findings"]
+    assert finding.keys() == FINDING
+    assert (finding["path"], finding["offset_bytes"], finding["records"], finding["agent"]) == (path, 0, 50, "bot_1")
+    assert "`memstore repair --copy --plan` says what can be done" in result.err
+    planned = memstore("repair", "--copy", "--plan", "-o", "json")
+    assert planned.code == 7
+    assert [step["kind"] for step in json.loads(planned.out)["steps"]] == ["copy_again"]
+    mended = memstore("repair", "--copy", "-o", "table")
+    assert mended.code == 0, mended.err
+    assert "the second copy is clean" in mended.err
+    assert memstore("check", "--copy", "--full").code == 0
+    result = memstore("repair", "--copy", "--from", str(copy))
+    assert result.code == 2
+    assert "mended from the store alone" in result.err
+
+
+def test_a_second_copy_that_is_not_there_exits_with_6(memstore, filled, tmp_path):
+    volume = tmp_path / "second"
+    volume.mkdir()
+    assert memstore("replica", "add", str(volume)).code == 0
+    volume.rename(tmp_path / "away")
+    result = memstore("check", "--copy", "-o", "table")
+    assert result.code == 6
+    assert "is not there" in result.out
+
+
 def test_ndjson_has_a_line_for_each_finding_and_the_figures_last(memstore, filled):
     for agent in ("bot_1", "bot_2"):
         flip(day_file(filled, agent), 30)

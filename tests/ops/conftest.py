@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kept_store import Kept, keep_copies
 from rich_store import rich_store
 
 from memstore.clock import WallClock
@@ -46,3 +47,9 @@ def look(rich: str) -> Callable[..., CheckReport]:
         return check_store(LocalStorage(), StorePaths(root), clock=WallClock(), **options)
 
     return call
+
+
+@pytest.fixture
+def kept(rich: str, tmp_path: Any) -> Kept:
+    """The copy of the model, with a second copy and a backup of its own."""
+    return keep_copies(rich, tmp_path)

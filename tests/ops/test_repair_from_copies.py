@@ -4,56 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_store import Kept
 from rich_store import clock_of_rich_store, open_rich
 from support import files_named, lane_files
 from test_check import of_kind
-from test_repair import SETTINGS, Lines, content, kinds, lines_in, mend, overwrite
+from test_repair import SETTINGS, content, kinds, lines_in, mend, overwrite
 
 from memstore.errors import UsageError
 from memstore.ops.repair import RepairReport
 from memstore.store import repair
-
-
-@dataclass
-class Kept:
-    """A store with a second copy and a backup, and a lane that is in the copy only."""
-
-    root: str
-    copy: str
-    volume: str
-    backups: str
-    lines: Lines
-
-    def same_in_copy(self, path: str) -> str:
-        """A file of the store, in the second copy, which places agents by a ring of its own."""
-        if "/lanes/" in path:
-            return os.path.join(self.copy, "lanes", os.path.basename(path))
-        tail = path.split(os.sep)[-3 if "/.trash/" in path else -2 :]
-        (found,) = [
-            str(each) for each in Path(self.copy, "memory").rglob(tail[-1]) if each.parts[-len(tail) :] == (*tail,)
-        ]
-        return found
-
-    def points(self) -> list[str]:
-        return sorted(str(each) for each in Path(self.backups).iterdir() if (each / "BACKUP.json").exists())
-
-
-@pytest.fixture
-def kept(rich: str, tmp_path: Path) -> Kept:
-    volume = tmp_path / "second"
-    volume.mkdir()
-    backups = str(tmp_path / "backups")
-    with open_rich(rich) as store:
-        copy = store.add_replica(str(volume))["path"]
-        store.backup(backups)
-        store.append_many({"agent_id": a, "content": f"late {n} " + "z" * 50} for a in ("a", "new") for n in range(5))
-    assert len(lane_files(rich)) == 1
-    return Kept(rich, copy, str(volume), backups, lines_in(rich))
 
 
 def sources(report: RepairReport) -> set[str]:

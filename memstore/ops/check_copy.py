@@ -1,0 +1,251 @@
+"""Is the second copy whole, and does it have all that the store has?
+
+The copy is checked as a store of its own: its structure, or every byte. Then it is held against the store, agent by
+agent: each record that was acknowledged before the copy was looked at has to be in its files or its lanes, whatever has
+moved where, and each that was forgotten has to be hidden there. A copy that says that it is behind may lack records:
+then what it lacks is a note.
+
+Takes no lock and changes nothing, as `memstore.ops.check`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+from memstore.clock import Clock
+from memstore.engine.catalog import Catalog
+from memstore.engine.root_view import view_of_root
+from memstore.engine.second_copy import read_store_file, standing_of
+from memstore.errors import CorruptionError, MemstoreError, NotFoundError, StorageError, UsageError
+from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, tier_of
+from memstore.format.store_file import ReplicaEntry
+from memstore.fs.storage import Storage
+from memstore.ops.agent_look import UNEXPLAINED
+from memstore.ops.check import Progress, StoreCheck
+from memstore.ops.compare_copy import MISSING_MAX, Difference, compare_agent
+from memstore.ops.finding import Finding, Kind
+from memstore.ops.reading_files import StoppedError
+from memstore.ops.report import CheckReport
+from memstore.replica.replicator import is_mirrored, why_not
+from memstore.timestamps import iso_text
+from memstore.wal.scan import ScannedCommit, scan_lane
+from memstore.wal.seal import commit_is_whole, header_end
+
+TAKE_ANEW = "`memstore repair --copy` takes it anew from the store"
+JOINS = "`memstore replica sync`"
+
+
+def check_copy(
+    storage: Storage,
+    paths: StorePaths,
+    *,
+    clock: Clock,
+    full: bool = False,
+    progress: Progress | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> CheckReport:
+    """Check the second copy of a store.
+
+    Args:
+        storage: where both lie.
+        paths: the store's root.
+        clock: for how long it took.
+        full: read every byte of the copy.
+        progress: see `memstore.ops.check`.
+        on_finding: told of each finding as it is made.
+        stop: asked between reads; the check ends once it says so.
+
+    Returns:
+        A report whose ``root`` is the copy's.
+
+    Raises:
+        NotFoundError: there is no store, or it has no second copy.
+        UsageError: it is a second copy itself.
+        CorruptionError: the store's STORE.json does not verify, so that nobody can tell where its copy is.
+    """
+    store = read_store_file(storage, paths)
+    if store is None:
+        raise NotFoundError(f"{paths.root} holds no store")
+    if store.copy_of is not None:
+        raise UsageError(f"{paths.root} is the second copy itself: check it without --copy, or the store with it")
+    if store.replica is None:
+        raise NotFoundError(f"{paths.root} has no second copy; `memstore replica add DIR` gives it one")
+    report = CheckReport(store.replica.path, full, on_finding=on_finding)
+    began_s = clock.monotonic_s()
+    standing = standing_of(storage, store.replica, store.id, root=paths.root)
+    if standing == "copy":
+        try:
+            _CopyCheck(storage, paths, store.replica, report, clock=clock, progress=progress, stop=stop).run()
+        except StoppedError:
+            report.finished = False
+    else:
+        report.add(Finding("replica", "unread", store.replica.path, why_not(store.replica, standing), records=None))
+    report.seconds = clock.monotonic_s() - began_s
+    return report
+
+
+class _CopyCheck:
+    def __init__(
+        self,
+        storage: Storage,
+        paths: StorePaths,
+        entry: ReplicaEntry,
+        report: CheckReport,
+        *,
+        clock: Clock,
+        progress: Progress | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self._storage = storage
+        self._paths = paths
+        self._copy = StorePaths(entry.path)
+        self._entry = entry
+        self._report = report
+        self._clock = clock
+        self._progress = progress
+        self._stop = stop
+        self._told: set[tuple[str, int]] = set()
+        self._torn: list[Finding] = []
+
+    def run(self) -> None:
+        own = CheckReport(self._copy.root, self._report.full, on_finding=self._add_own)
+        try:
+            StoreCheck(self._storage, self._copy, own, progress=self._progress, stop=self._stop).run()
+        finally:
+            self._report.checked.add(own.checked)
+        self._judge_torn()
+        found = self._compare()
+        entry = self._entry_now()
+        if entry is None:
+            return  # it was taken out meanwhile
+        if entry.state != "ok":
+            why = f": {entry.why}" if entry.why else ""
+            reason = f"it is {entry.state} since {iso_text(entry.since)}, and may lack records{why}"
+            self._report.add(Finding("replica", "note", entry.path, reason, records=None, repair=JOINS))
+        for finding in found:
+            self._report.add(finding if entry.state == "ok" else dataclasses.replace(finding, severity="note"))
+
+    def _add_own(self, finding: Finding) -> None:
+        """What is found of the copy by itself. It is mended from the store, and not as a store would be."""
+        self._told.add((finding.path, finding.offset_bytes))
+        if finding.kind == "lane" and finding.severity == "note" and finding.length_bytes:
+            self._torn.append(finding)
+            return
+        if finding.reason == UNEXPLAINED:
+            reason = "a pass has begun to write there, or was stopped; the next one writes over it"
+            finding = dataclasses.replace(finding, severity="note", reason=reason, repair=JOINS)
+        elif finding.severity == "damage":
+            finding = dataclasses.replace(finding, repair=TAKE_ANEW)
+        elif finding.repair:
+            finding = dataclasses.replace(finding, repair=JOINS)
+        self._report.add(finding)
+
+    def _judge_torn(self) -> None:
+        """What looks like a commit that was being written is damage where nobody writes, and the store has it whole."""
+        for finding in self._torn:
+            name = os.path.basename(finding.path)
+            if not self._is_written(finding.path) and self._store_has_more(name, finding.offset_bytes):
+                reason = f"{finding.reason}; the store has more of this lane"
+                finding = dataclasses.replace(finding, severity="damage", reason=reason, records=None, repair=TAKE_ANEW)  # noqa: PLW2901
+            self._report.add(finding)
+
+    def _is_written(self, path: str) -> bool:
+        try:
+            return is_mirrored(self._storage, path)
+        except StorageError:  # whoever may not write there cannot tell
+            return True
+
+    def _store_has_more(self, name: str, end: int) -> bool:
+        """Whether a lane of the store has a whole commit behind an offset."""
+        stem = os.path.splitext(name)[0]
+        for suffix in (LANE_SUFFIX, KEPT_SUFFIX):
+            try:
+                file = self._storage.open_read(os.path.join(self._paths.lanes, stem + suffix))
+            except (FileNotFoundError, StorageError):
+                continue
+            try:
+                commits = scan_lane(file, start=header_end(file), size=file.identity().size_bytes)
+                return any(
+                    isinstance(item, ScannedCommit) and item.end > end and commit_is_whole(file, item)
+                    for item in commits
+                )
+            except StorageError:
+                return False
+            finally:
+                file.close()
+        return False
+
+    def _entry_now(self) -> ReplicaEntry | None:
+        store = read_store_file(self._storage, self._paths)
+        return None if store is None else store.replica
+
+    # -- against the store
+
+    def _compare(self) -> list[Finding]:
+        found: list[Finding] = []
+        store = view_of_root(self._storage, self._paths.root, clock=self._clock)
+        copy = view_of_root(self._storage, self._copy.root, clock=self._clock)
+        for agent in store.inventory.agents(skip_damaged=True):
+            if self._stop is not None and self._stop():
+                raise StoppedError
+            try:
+                difference = compare_agent(store.builder, copy.builder, agent)
+            except (MemstoreError, FileNotFoundError) as error:
+                self._cannot_compare(agent, error, found)
+                continue
+            found += self._findings(agent, difference)
+        return found
+
+    def _cannot_compare(self, agent: str, error: Exception, found: list[Finding]) -> None:
+        is_told = isinstance(error, CorruptionError) and (error.path, error.offset_bytes) in self._told
+        if not is_told:
+            reason = f"what the copy has of it could not be held against the store: {error}"
+            found.append(Finding("replica", "unread", self._home(agent), reason, records=None, agent=agent))
+
+    def _findings(self, agent: str, difference: Difference) -> list[Finding]:
+        """In the copy's state of now, which decides how severe it is that something is missing."""
+        found: list[Finding] = []
+        for error in difference.damage:
+            if (error.path, error.offset_bytes) not in self._told:
+                self._told.add((error.path, error.offset_bytes))
+                place = (error.path, error.reason, error.offset_bytes, error.length_bytes)
+                found.append(
+                    Finding(
+                        _kind_of(error.path), "damage", *place, records=error.records, agent=agent, repair=TAKE_ANEW
+                    )
+                )
+        if difference.damage_here:
+            reason = (
+                "the store itself is damaged there, so that not all of it could be compared: `memstore check --full`"
+            )
+            found.append(Finding("replica", "unread", self._home(agent), reason, records=None, agent=agent))
+        if difference.missing and not difference.damage:
+            count = len(difference.missing)
+            many = f"at least {count}" if count == MISSING_MAX else str(count)
+            reason = f"{many} record(s) of the store are not in it, such as {difference.missing[0]}"
+            found.append(
+                Finding("replica", "damage", self._home(agent), reason, records=count, agent=agent, repair=TAKE_ANEW)
+            )
+        if difference.shown:
+            count = len(difference.shown)
+            reason = f"{count} record(s) that were forgotten can be read there, such as {difference.shown[0]}"
+            found.append(
+                Finding("replica", "damage", self._home(agent), reason, records=count, agent=agent, repair=TAKE_ANEW)
+            )
+        return found
+
+    def _home(self, agent: str) -> str:
+        return Catalog(self._storage, self._copy).state.homes(agent)[0]
+
+
+def _kind_of(path: str) -> Kind:
+    name = os.path.basename(path)
+    if is_lane_name(name):
+        return "lane"
+    tier = tier_of(name)
+    if tier is None:
+        return "manifest"
+    return "day_file" if tier == "hot" else "packed_file"
