@@ -16,6 +16,8 @@ from memstore import MemStore
 _POOL = 40_000
 _CROWD = 1000
 """More agents than these are very many."""
+_FEW = 5
+"""At least so many records each."""
 
 
 def bench_fill_one(bench: Bench) -> None:
@@ -70,7 +72,7 @@ def bench_fill_agents(bench: Bench, crowd: int) -> None:
     """The same with few agents and with very many, who then have few records each, and take long: fewer rounds."""
     rounds = max(bench.sizes.rounds - 2, 1) if crowd > _CROWD else bench.sizes.rounds
     _fill_in_batches(
-        bench, f"fill_agents[{crowd}]", agents=crowd, total=max(bench.sizes.fill_agents, 3 * crowd), rounds=rounds
+        bench, f"fill_agents[{crowd}]", agents=crowd, total=max(bench.sizes.fill_agents, _FEW * crowd), rounds=rounds
     )
 
 

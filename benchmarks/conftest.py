@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from benchmarks.sizes import SIZES, Sizes
 
 _reports = pytest.StashKey[list[Report]]()
 _load = pytest.StashKey[list[float]]()
+_began = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.stash[_reports] = []
     config.stash[_load] = [os.getloadavg()[0]]
+    config.stash[_began] = monotonic()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,10 +71,11 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """How much was measured, and how busy the machine was at the start and at the end."""
+    """How much was measured, how long that took, and how busy the machine was at the start and at the end."""
     sizes = _sizes(config)
     load = [*config.stash[_load], os.getloadavg()[0]]
-    output_json["memstore"] = {"size": sizes.name, "rounds": sizes.rounds, "load": load}
+    took_s = monotonic() - config.stash[_began]
+    output_json["memstore"] = {"size": sizes.name, "rounds": sizes.rounds, "load": load, "took_s": took_s}
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ class Run:
         size: how much of everything was measured.
         rounds: of each workload.
         load: of the machine over the last minute, before and after.
+        took_s: the whole run.
         results: what each workload told (`benchmarks.report.Report.as_dict`), in the order they ran; peers among them.
     """
 
@@ -31,6 +32,7 @@ class Run:
     size: str
     rounds: int
     load: tuple[float, ...]
+    took_s: float
     results: tuple[Mapping[str, Any], ...]
 
     def named(self) -> list[Mapping[str, Any]]:
@@ -50,15 +52,21 @@ def read_run(path: str) -> Run:
         about = found["memstore"]
         return Run(
             taken=found["datetime"],
-            commit=str(found["commit_info"].get("id", ""))[:12],
+            commit=_commit(found["commit_info"]),
             machine=found["machine_info"],
             size=about["size"],
             rounds=about["rounds"],
             load=tuple(about["load"]),
+            took_s=about["took_s"],
             results=tuple(each["extra_info"] for each in found["benchmarks"] if each["extra_info"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no result of this suite: {error}") from error
+
+
+def _commit(info: Mapping[str, Any]) -> str:
+    """Shortened, and whether there was more than it in the directory."""
+    return f"{str(info.get('id', ''))[:12]}{' and what was not committed' if info.get('dirty') else ''}"
 
 
 def saved_runs(directory: str) -> list[str]:

@@ -10,11 +10,13 @@ from benchmarks.figures import written
 from benchmarks.page import svg
 
 _WIDTH = 680
-_LABELS = 230
+_LABELS = 240
 """Room for what stands beside a bar."""
 _FIGURES = 70
-"""Room for the figure behind it."""
+"""Room for the figures, in a column of their own."""
 _BAR = 22
+_AXIS = 20
+"""Room above for the powers of ten."""
 _PLOT = (300, 190)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 28, 36
 """Margins of a plot."""
@@ -39,24 +41,37 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Ratios side by side on a logarithmic axis: a bar begins at 1, to the left of it is less."""
+    """Ratios side by side on a logarithmic axis, with a line at every power of ten.
+
+    Attributes:
+        title: says what is drawn.
+        bars: from top to bottom.
+        from_one: a bar begins at 1, and what is less goes to the left; else it begins at the left, and longer is more.
+    """
 
     title: str
     bars: tuple[Bar, ...]
+    from_one: bool = False
 
     def svg(self) -> str:
         """A self-contained element."""
-        height = len(self.bars) * _BAR + 8
-        scale = _Scale.around([1.0, *(bar.value for bar in self.bars), *(bar.target or 1.0 for bar in self.bars)])
-        one = self._x(scale, 1.0)
-        parts = [svg.line("axis", (one, 0), (one, height))]
+        height = _AXIS + len(self.bars) * _BAR + 4
+        scale = _Scale.of_tens([1.0, *(bar.value for bar in self.bars), *(bar.target or 1.0 for bar in self.bars)])
+        begin = self._x(scale, 1.0 if self.from_one else scale.least)
+        parts = []
+        for ten in scale.tens():
+            x = self._x(scale, ten)
+            parts += [
+                svg.line("one" if ten == 1 else "axis", (x, _AXIS - 2), (x, height)),
+                svg.text("label", x, 12, f"{ten:g}", anchor="middle"),
+            ]
         for number, bar in enumerate(self.bars):
-            top = number * _BAR + 4
+            top = _AXIS + number * _BAR
             end = self._x(scale, bar.value)
             parts += [
                 svg.text("label", _LABELS - 8, top + 15, bar.label, anchor="end"),
-                svg.box("bad" if bar.bad else "bar", min(one, end), top + 3, max(abs(end - one), 1.5), _BAR - 7),
-                svg.text("figure", max(one, end) + 6, top + 15, written(bar.value)),
+                svg.box("bad" if bar.bad else "bar", min(begin, end), top + 3, max(abs(end - begin), 1.5), _BAR - 7),
+                svg.text("figure", _WIDTH - _FIGURES + 14, top + 15, written(bar.value)),
             ]
             if bar.target is not None:
                 mark = self._x(scale, bar.target)
@@ -132,6 +147,17 @@ class _Scale:
         """Just wide enough for all of them that are more than 0."""
         least, most = min(value for value in values if value > 0), max(values)
         return cls(least, most if most > least else least * 10)
+
+    @classmethod
+    def of_tens(cls, values: Sequence[float]) -> _Scale:
+        """From the power of ten below the least to the one above the most."""
+        tight = cls.around(values)
+        return cls(10.0 ** math.floor(math.log10(tight.least)), 10.0 ** math.ceil(math.log10(tight.most)))
+
+    def tens(self) -> list[float]:
+        """Every power of ten."""
+        first, last = round(math.log10(self.least)), round(math.log10(self.most))
+        return [10.0**power for power in range(first, last + 1)]
 
     def place(self, value: float) -> float:
         """0 to 1."""

@@ -41,8 +41,8 @@ def _opening(run: Run) -> Iterator[Block]:
         ("", ""),
         (
             ("taken", run.taken.split(".")[0]),
-            ("commit", f"`{run.commit}`"),
-            ("set", f"{run.size}, {run.rounds} rounds"),
+            ("commit", run.commit),
+            ("set", f"{run.size}, {run.rounds} rounds, {run.took_s / 60:.0f} minutes"),
             ("processors", f"{machine['cpus']}, {machine['processor']}"),
             ("memory", f"{machine['memory_gib']} GiB"),
             ("system", machine["kernel"]),

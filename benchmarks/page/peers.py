@@ -34,7 +34,7 @@ def peer_blocks(run: Run) -> Iterator[Block]:
             if peer["ratio"] and peer["peer"] != "memstore"
         )
         if bars:
-            yield Bars(f"memstore is so many times {result['better']}; orange: the peer is better", bars)
+            yield Bars(f"memstore is so many times {result['better']}; orange: the peer is better", bars, from_one=True)
         findings = tuple(f"{peer['peer']}: {peer['finding']}" for peer in result["peers"] if peer["finding"])
         if findings:
             yield Items(findings)

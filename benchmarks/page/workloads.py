@@ -25,7 +25,10 @@ def workload_blocks(run: Run) -> Iterator[Block]:
         "rounds; of `reopen`, the rate is of openings."
     )
     bars = tuple(_bar(result) for result in named)
-    yield Bars("Speed as a share of the floor's; the black mark is the target, orange is missed", bars)
+    yield Bars(
+        "Speed as a share of the floor's: longer is faster, 1 is the floor; a mark is the target, orange is missed",
+        bars,
+    )
     yield Table(_TIMES, tuple(map(_times, named)), words=2)
     yield Text(
         "`written / stored`: bytes that the kernel counted as written to the disk for this workload, for each byte of "

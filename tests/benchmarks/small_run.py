@@ -55,7 +55,7 @@ def run(*reports, size="bench", machine_cpus=2):
             "file_system": "ext4",
             "python": "3.11.7", "implementation": "cpython", "fdatasync_us": 40.0, "versions": {"orjson": "3.10"},
         },
-        "memstore": {"size": size, "rounds": 3, "load": [0.1, 1.4]},
+        "memstore": {"size": size, "rounds": 3, "load": [0.1, 1.4], "took_s": 570},
         "benchmarks": [{"extra_info": each} for each in (*told, *(() if reports else (peers(),)))],
     }  # fmt: skip
 

@@ -26,6 +26,7 @@ def test_both_pages_say_on_what_it_was_measured_and_how_to_repeat_it(page):
             "cpython 3.11.7",
             "orjson 3.10",
             "make bench bench-page",
+            "10 minutes",
             "0.1 before, 1.4",
         ):
             assert wanted in text, wanted
