@@ -109,6 +109,29 @@ def test_a_prefix_may_be_longer_than_the_stem_of_what_it_finds(full: MemStore) -
         assert full.search(text).total == 0, text
 
 
+STEMMED = ["happy", "happiness", "skies", "dying", "universities", "Naïvely", "agreed", "relational", "hopping", "ran"]
+
+
+@pytest.mark.parametrize("language", ["english", "german", "none"])
+@pytest.mark.parametrize("indexed", [False, True], ids=["in the tail", "indexed"])
+def test_every_beginning_of_a_word_finds_just_the_words_that_begin_so(
+    tmp_path: Any, language: str, indexed: bool
+) -> None:
+    settings = {**SEARCHING, "search.language": language}
+    with MemStore(tmp_path / "store", settings=settings, durability="os") as store:
+        store.append(agent_id="a", content="other")
+        store.index()
+        ids = store.append_many([{"agent_id": "a", "content": f"x {word}"} for word in STEMMED])
+        word_of = dict(zip(ids, STEMMED, strict=True))
+        if indexed:
+            store.index()
+        for begin in sorted({word[:length] for word in STEMMED for length in range(1, len(word) + 1)}):
+            wanted = {word for word in STEMMED if word.lower().startswith(begin.lower())}
+            for text in (f"{begin}*", f'"x {begin}"*'):
+                found = {word_of[record.memory_id] for record in store.search(text, limit=50).records}
+                assert found == wanted, text
+
+
 def test_a_phrase_may_end_in_a_prefix_of_many_words(full: MemStore) -> None:
     assert len(all_ids(full, '"alpha bet"*')) == 60
     assert full.search('"alpha bet01"*').total == 10
