@@ -41,7 +41,7 @@ from memstore.ops.layout import Layout, read_layout
 from memstore.ops.plan_agent import AgentPlan, AgentPlanner, agent_of_directory
 from memstore.ops.quarantine import Quarantine
 from memstore.ops.repair_agent import AgentRepair, steps_of
-from memstore.ops.repair_lane import LaneRepair, lanes_to_release
+from memstore.ops.repair_lane import LaneRepair, lanes_to_release, lost_lanes
 from memstore.ops.repair_small_files import SmallFileRepair
 from memstore.ops.repair_step import RepairStep
 from memstore.ops.repair_store_file import StoreFileRepair
@@ -343,6 +343,8 @@ class _Run:
         engine.lanes.forget()
         for path in lanes_to_release(engine, damaged):
             self._attempt(path, lambda path=path: self._lane(engine, repair, path))  # type: ignore[misc]
+        if self._copies.second_copy is not None:
+            self._attempt(self._copies.second_copy, lambda: self._lost_lanes(engine, repair))
 
     def _lane(self, engine: Engine, repair: LaneRepair, path: str) -> None:
         if self._plan_only:
@@ -361,6 +363,19 @@ class _Run:
                     repair.carry_out(plan, self._quarantine)
             finally:
                 plan.close()
+
+    def _lost_lanes(self, engine: Engine, repair: LaneRepair) -> None:
+        """Take from the second copy's lanes what the store has lost before it was merged."""
+        with ExitStack() as locks:
+            if not self._plan_only:  # whose passes remove lanes there, and merges here
+                for name in ("replica", "merge"):
+                    locks.enter_context(locked(engine.storage, engine.paths.lock(name), timeout_s=LOCK_WAIT_S))
+            for copy, name in lost_lanes(engine):
+                plan = repair.plan_lost(name, copy)
+                if plan is not None:
+                    self._tell(plan.step)
+                    if not self._plan_only:
+                        repair.restore_lost(plan)
 
 
 def _drain(engine: Engine) -> None:

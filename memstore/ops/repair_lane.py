@@ -25,14 +25,20 @@ import xxhash
 
 from memstore.codec.checksum import checksum
 from memstore.engine.engine import Engine
+from memstore.engine.reading import find_lines
+from memstore.engine.second_copy import standing_of
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.consumer_file import ConsumerFile
+from memstore.format.forgotten import text_hash
 from memstore.format.lane import Slice, encode_commit, encode_header
 from memstore.format.lines import agent_prefix, lines_span_us, split_lines
-from memstore.format.names import KEPT_SUFFIX, is_merged_lane_name, lane_name, lane_token
+from memstore.format.names import KEPT_SUFFIX, StorePaths, is_lane_name, is_merged_lane_name, lane_name, lane_token
 from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import StorageFile
+from memstore.ids import parse_id
+from memstore.lifecycle.needles import line_id
 from memstore.ops.good_copies import GoodCopies, file_of_root
+from memstore.ops.layout import entries_of
 from memstore.ops.quarantine import Quarantine
 from memstore.ops.removed_records import RemovedRecords, removed_records
 from memstore.ops.repair_step import RepairStep, sources_of
@@ -57,6 +63,7 @@ class LanePlan:
         file: the lane, open and locked, from which slices are still to be read.
         is_for_consumers: whether all of it is merged and it waits for consumers alone.
         erased: how many of its lines were erased while it could not be reached.
+        lost_from: the store has it no more, and this file of the second copy is it; empty for a lane that is there.
     """
 
     path: str
@@ -67,6 +74,7 @@ class LanePlan:
     file: StorageFile | None = None
     is_for_consumers: bool = False
     erased: int = 0
+    lost_from: str = ""
 
     def close(self) -> None:
         """Let go of the lane. Idempotent."""
@@ -100,6 +108,9 @@ class LanePlan:
                 "does without: a moment between two backups may not be restored whole."
             )
             return RepairStep("release_lane", self.path, sentence)
+        if self.lost_from:
+            sentence = f"Take {self.records} records from {self.lost_from}, which the store has lost unmerged."
+            return RepairStep("restore_lane", self.path, sentence, records_kept=self.records)
         lost = sum(each.records or 0 for each in self.salvage.lost)
         sentence = f"Release {self.path}: {self.records} records that are not merged yet"
         if self.salvage.mended:
@@ -188,6 +199,52 @@ class LaneRepair:
             if kept:
                 plan.lines[agent, day] = kept
 
+    def plan_lost(self, name: str, copy: StorePaths) -> LanePlan | None:
+        """What is to be taken from a lane of the second copy that the store does not have; None where it has all of it.
+
+        Line by line, for the store may have some of them: a merge takes one agent after the other. What was forgotten
+        or erased since does not come back.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        path = os.path.join(copy.lanes, name)
+        try:
+            file = self._storage.open_read(path)
+        except FileNotFoundError:
+            return None
+        try:
+            relative = file_of_root(copy, path)
+            plan = LanePlan(os.path.join(self._engine.paths.lanes, name), lost_from=path)
+            plan.salvage = salvage_lane(file, copies=self._copies, name=relative)
+            for item, load in (*plan.salvage.slices, *plan.salvage.found_again):
+                if not (
+                    self._is_merged(item.agent, plan.token) or self._is_merged(item.agent, _adopted_token(plan.token))
+                ):
+                    lines = self._not_here(item.agent, split_lines(load()))
+                    plan.lines.setdefault((item.agent, item.day), []).extend(lines)
+        finally:
+            file.close()
+        plan.lines = {key: sorted(set(lines)) for key, lines in plan.lines.items() if lines}
+        return plan if plan.lines else None
+
+    def _not_here(self, agent: str, lines: Sequence[bytes]) -> list[bytes]:
+        removed = self._removed_of(agent)
+        by_id = {line_id(line): line for line in lines if not removed.was_erased(line)}
+        times = {each: parse_id(each).time_us for each in by_id if text_hash(each) not in removed.forgotten}
+        known = find_lines(self._engine.builder, agent, times, forgotten=True)
+        return [by_id[each] for each in times if each not in known]
+
+    def restore_lost(self, plan: LanePlan) -> None:
+        """Write what is to be taken into a lane that the next merge takes.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        name = lane_name(plan.writer, _adopted_token(plan.token))
+        self._write(os.path.join(self._engine.paths.lanes, name), plan, _slices_of(plan.lines))
+        self._engine.lanes.forget()
+
     def carry_out(self, plan: LanePlan, quarantine: Quarantine) -> None:
         """Write what is whole into lanes that can be merged, and set the old one aside.
 
@@ -273,6 +330,23 @@ def lanes_to_release(engine: Engine, damaged: AbstractSet[str]) -> list[str]:
     names = [name for name in engine.lanes.names() if name.endswith(KEPT_SUFFIX) or lane_token(name) in damaged]
     merged = [name for name in engine.consumers.merged_names() if lane_token(name) in damaged]
     return [os.path.join(engine.paths.lanes, name) for name in (*names, *merged)]
+
+
+def lost_lanes(engine: Engine) -> list[tuple[StorePaths, str]]:
+    """The second copy with each of its lanes that the store has under no name.
+
+    One that was away has lanes of long ago, and what was in them may be gone from the store for good reasons.
+    """
+    entry = engine.catalog.reload().store.replica
+    if entry is None or entry.state != "ok":
+        return []
+    if standing_of(engine.storage, entry, engine.catalog.state.store.id, root=engine.paths.root) != "copy":
+        return []
+    copy = StorePaths(entry.path)
+    # The copy's first: a lane is made in the store before it is made there.
+    there = [each.name for each in entries_of(engine.storage, copy.lanes) if is_lane_name(each.name)]
+    here = {lane_token(name) for name in (*engine.lanes.names(), *engine.consumers.merged_names())}
+    return [(copy, name) for name in there if lane_token(name) not in here]
 
 
 def _adopted_token(token: str) -> str:

@@ -16,6 +16,7 @@ StepKind = Literal[
     "merge_again",
     "write_manifest",
     "release_lane",
+    "restore_lane",
     "pin_agent",
     "write_store_file",
     "hold_everything",

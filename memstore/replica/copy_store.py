@@ -23,18 +23,22 @@ import msgspec
 
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.engine import Engine
+from memstore.engine.reading import find_lines
 from memstore.engine.second_copy import lane_last_commit_us
 from memstore.errors import CorruptionError, LockedError, MemstoreError, StorageError
 from memstore.format.forgotten import text_hash
+from memstore.format.lines import split_lines
 from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths, is_lane_name, lane_token
 from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import TEMPORARY_PREFIX, read_file, replace_file, try_unlink
 from memstore.fs.lock import locked, try_lock_file
 from memstore.fs.trees import remove_tree
-from memstore.ids import agent_directory
+from memstore.fs.verified import read_listed
+from memstore.ids import agent_directory, parse_id
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.manifest.reader import load_manifest
+from memstore.record import decode_record
 from memstore.replica.copy_agent import AgentCopier, Anew, make_one_directory
 from memstore.wal.reader import LaneReader
 
@@ -83,18 +87,20 @@ class StoreCopier:
         self._paths = StorePaths(root)
         self._manifests = ManifestCache(self._storage, bytes_max=MANIFEST_MEMORY_BYTES)
         self._seen: dict[str, tuple[bytes, int]] = {}
+        self._cited: dict[str, set[str]] = {}
 
     @property
     def root(self) -> str:
         """Of the copy."""
         return self._paths.root
 
-    def run(self, stop: Callable[[], bool], *, anew: Anew | None = None) -> PassReport:
+    def run(self, stop: Callable[[], bool], *, anew: Anew | None = None, joins: bool = False) -> PassReport:
         """Copy what is new.
 
         Args:
             stop: asked between two agents.
             anew: see `AgentCopier`; agents whose directories are named are looked at even if nothing of them is new.
+            joins: the copy was away: its lanes may be so old that what was in them has gone from the store since.
 
         Raises:
             StorageError: a volume is not there or refused; what was copied stays, and the next pass goes on.
@@ -105,6 +111,7 @@ class StoreCopier:
         # any more has been merged there, and the MANIFESTs that are read from now on say so.
         lanes = {lane_token(name): name for name in self._lane_names(self._paths.lanes)}
         merged = set(lanes) - self._waiting(kept=True)
+        self._cited = {token: set() for token in merged}
         copier = AgentCopier(
             self._storage,
             source=self._engine.pieces,
@@ -136,7 +143,10 @@ class StoreCopier:
                 self._remove_erased(catalog, erased, done, report)
                 settled = done | report.erased
                 gone = [
-                    lanes[token] for token in sorted(merged) if self._is_copied(lanes[token], settled, erased, report)
+                    lanes[token]
+                    for token in sorted(merged)
+                    if self._is_copied(lanes[token], settled, erased, report)
+                    and (joins or self._is_in_store(lanes[token], erased, report))
                 ]
             self._remove_lanes(catalog, gone, report)
             self._remove_leftovers()
@@ -192,6 +202,8 @@ class StoreCopier:
                 continue
             if manifest is not None:
                 batch.append((directory, manifest))
+                for token in self._cited.keys() & manifest.merged.keys():
+                    self._cited[token].add(manifest.agent)
             if len(batch) >= AGENTS_PER_BATCH:
                 doubtful += self._copy_batch(batch, copier, report, done)
                 batch = []
@@ -325,6 +337,47 @@ class StoreCopier:
         except CorruptionError:
             return not report.failed
         return all(agent in settled or text_hash(agent) in erased for agent in agents)
+
+    def _is_in_store(self, name: str, erased: dict[str, int], report: PassReport) -> bool:
+        """Whether the store has what is in a lane of the copy, which it has no more; the merge lock is held.
+
+        A lane that was merged is cited by its agents for an hour. Of one that is cited no more, or was lost unmerged,
+        the records themselves are looked for: the copy may be the only one that has them.
+        """
+        token = lane_token(name)
+        reader = LaneReader(self._storage.open_read(os.path.join(self._paths.lanes, name)), token)
+        try:
+            reader.refresh()
+            agents = reader.agents() - self._cited[token]
+        except CorruptionError:  # nobody can tell what is in it
+            return True
+        missing = sum(self._missing_of(agent, reader) for agent in agents if text_hash(agent) not in erased)
+        if missing:
+            why = f"{missing} record(s) of it are not in the store, which has lost this lane; the second copy keeps it"
+            report.failed.append((name, StorageError(why)))
+        return not missing
+
+    def _missing_of(self, agent: str, reader: LaneReader) -> int:
+        """How many records of an agent in a lane the store neither has nor has forgotten or erased."""
+        times: dict[str, int] = {}
+        for item in reader.agent_slices(agent).slices:
+            try:
+                lines = split_lines(read_listed(reader.file, item))
+            except CorruptionError:  # there is nothing of it to be kept
+                continue
+            for line in lines:
+                memory_id = decode_record(line).memory_id
+                times[memory_id] = parse_id(memory_id).time_us
+        try:
+            known = find_lines(self._engine.builder, agent, times, forgotten=True)
+        except CorruptionError:  # what the store cannot read it may not have
+            return len(times)
+        left = {text_hash(memory_id) for memory_id in times.keys() - known.keys()}
+        if left:
+            for entry in self._engine.forgotten.entries():
+                act = entry.changing or entry.erasure
+                left.difference_update(() if act is None else act.ids)
+        return len(left)
 
     def _remove_lanes(self, catalog: Catalog, names: list[str], report: PassReport) -> None:
         if not names:

@@ -214,7 +214,7 @@ class Replicator:
         open_lanes = [name for name in sorted(names) if not self._covered(name, copy)]
         # A new one: what another saw of a copy that was away may not be there any more.
         self._copier = StoreCopier(engine, entry.path)
-        report = self._copier.run(stop, anew=anew)
+        report = self._copier.run(stop, anew=anew, joins=True)
         waiting = [f"{agent}: {error}" for agent, error in report.failed]
         waiting += [f"{name} is written by a process that has not taken notice of the copy yet" for name in open_lanes]
         if report.stopped:

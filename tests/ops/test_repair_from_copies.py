@@ -180,6 +180,33 @@ def test_a_slice_of_which_a_record_was_erased_comes_back_without_it(kept: Kept) 
         assert store.agent("a").count() == len(kept.lines["a"]) - 1
 
 
+@pytest.mark.parametrize("how", ["unmerged", "some forgotten and erased since"])
+def test_a_lane_that_is_gone_comes_back_from_the_second_copy(kept: Kept, how: str) -> None:
+    (path,) = lane_files(kept.root)
+    left = {agent: dict(of_agent) for agent, of_agent in kept.lines.items()}
+    if how != "unmerged":
+        with open_rich(kept.root) as store:
+            gone = sorted(memory_id for memory_id, line in kept.lines["a"].items() if b"late" in line)[:2]
+            store.forget(gone[:1])
+            store.erase(ids=gone[1:])
+            ids = store.append_many({"agent_id": a, "content": f"later {n}"} for a in ("a", "new") for n in range(3))
+            (path,) = lane_files(kept.root)
+        left["a"] = {i: line for i, line in left["a"].items() if i not in gone}
+    os.unlink(path)
+    plan = mend(kept.root, plan_only=True)
+    assert kinds(plan) == ["restore_lane"]
+    assert (plan.steps[0].path, plan.steps[0].records_kept) == (path, 10 if how == "unmerged" else 6)
+    report = mend(kept.root)
+    assert report.steps == plan.steps
+    found = lines_in(kept.root)
+    for agent, of_agent in left.items():
+        assert of_agent.items() <= found[agent].items()
+    if how != "unmerged":
+        assert {i for of_agent in found.values() for i in of_agent} - {i for of in left.values() for i in of} == {*ids}
+    again = mend(kept.root)
+    assert again.steps == []
+
+
 # -- MANIFESTs
 
 

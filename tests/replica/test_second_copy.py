@@ -669,6 +669,24 @@ def test_an_agent_that_is_lost_and_was_not_erased_stays_in_the_copy(
         assert_exactly(copy, {"a": ids})
 
 
+def test_a_lane_that_the_store_has_lost_stays_in_the_copy(merged: tuple[MemStore, str, list[str]], root: str) -> None:
+    store, path, ids = merged
+    ids.append(store.append(agent_id="a", content="in lanes of both"))
+    store.close()
+    (lane,) = lane_files(root)
+    os.unlink(lane)
+    with MemStore(root, settings=QUIET) as again:
+        assert again.agent("a").count() == len(ids) - 1
+        again.append(agent_id="a", content="later")
+        again.drain()
+        report = again._replicator.run_in_turn()
+        assert report is not None
+        assert "1 record(s) of it are not in the store, which has lost this lane" in "; ".join(report.waiting)
+    assert [os.path.basename(each) for each in lane_files(path)] == [os.path.basename(lane)]
+    with MemStore(path, settings=QUIET) as copy:
+        assert copy.get(ids[-1]) is not None
+
+
 def test_agents_that_move_between_shards_stay_where_they_are_in_the_copy(
     merged: tuple[MemStore, str, list[str]],
 ) -> None:
