@@ -31,7 +31,7 @@ def peer_blocks(run: Run) -> Iterator[Block]:
         bars = tuple(
             Bar(f"{peer['peer']}, {peer['durability']}", peer["ratio"], bad=peer["ratio"] < 1)
             for peer in result["peers"]
-            if peer["ratio"] and peer["peer"] != "memstore"
+            if peer["ratio"] and not _is_ours(peer)
         )
         if bars:
             yield Bars(f"memstore is so many times {result['better']}; orange: the peer is better", bars, from_one=True)
@@ -64,7 +64,12 @@ def _table(result: Mapping[str, Any]) -> Table:
 def _remark(peer: Mapping[str, Any]) -> str:
     if peer["missing"]:
         return f"missing: {peer['missing']}"
-    return "memstore loses" if peer["ratio"] and peer["ratio"] < 1 and peer["peer"] != "memstore" else ""
+    return "memstore loses" if peer["ratio"] and peer["ratio"] < 1 and not _is_ours(peer) else ""
+
+
+def _is_ours(peer: Mapping[str, Any]) -> bool:
+    """Also with a remark: ``memstore, cached``."""
+    return bool(peer["peer"].split(",", 1)[0] == "memstore")
 
 
 def _figure(value: float | None) -> str:

@@ -55,9 +55,9 @@ class AgentsSessionPeer(Peer):
         for agent_id, records in of_agent.items():
             await self._session(agent_id).add_items(records)
 
-    def get(self, memory_id: str) -> Any:
+    def get(self, memory_id: str) -> Any:  # noqa: ARG002 - it has no ids
         """Not to be had."""
-        raise UnsupportedError(f"no look-up by id ({memory_id})")
+        raise UnsupportedError("no look-up by id")
 
     def recent(self, agent_id: str, limit: int) -> list[dict[str, Any]]:
         """The latest items."""

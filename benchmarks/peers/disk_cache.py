@@ -49,9 +49,9 @@ class DiskCachePeer(Peer):
         line = self._cache.get(memory_id)
         return None if line is None else decode_record(line)
 
-    def recent(self, agent_id: str, limit: int) -> Sequence[Any]:
+    def recent(self, agent_id: str, limit: int) -> Sequence[Any]:  # noqa: ARG002 - it has keys only
         """Not to be had."""
-        raise UnsupportedError(f"no question by agent or time ({agent_id}, {limit})")
+        raise UnsupportedError("no question by agent or time")
 
     def count(self) -> int:
         """All keys."""

@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from benchmarks.peers.peer import Peer, Question, Reach, Stored
+from benchmarks.peers.peer import Peer, Question, Reach, Stored, blocks
 from benchmarks.workloads import Memory
 from memstore import MemoryRecord, MemStore
 from memstore import __version__ as memstore_version
-
-CACHES_OFF = {"storage": {"caching": {"recent_memories_mb": 0, "pattern_cache_mb": 0, "agent_stats_cache_mb": 0}}}
+from memstore.format.names import StorePaths
 
 
 class MemstorePeer(Peer):
@@ -83,6 +82,10 @@ class MemstorePeer(Peer):
         self._store.drain()
         if self._searchable:
             self._store.index()
+
+    def bytes_on_disk(self) -> int:
+        """Without the ballast, a reserve for a full disk that does not grow with the store."""
+        return blocks(self.root) - os.lstat(StorePaths(self.root).ballast).st_blocks * 512
 
     def close(self) -> None:
         """Close the store."""

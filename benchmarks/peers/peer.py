@@ -116,13 +116,13 @@ class Peer(abc.ABC):
             UnsupportedError: there is no such question.
         """
 
-    def search(self, question: Question, limit: int) -> Sequence[Any]:
+    def search(self, question: Question, limit: int) -> Sequence[Any]:  # noqa: ARG002 - for those who can
         """Records in which all words occur, the best or the first so many, decoded.
 
         Raises:
             UnsupportedError: words are not searched for.
         """
-        raise UnsupportedError(f"{self.name} does not search for words ({question.words}, {limit})")
+        raise UnsupportedError("it does not search for words")
 
     @abc.abstractmethod
     def count(self) -> int:

@@ -61,7 +61,7 @@ def _measures(*, sized: bool) -> tuple[str, ...]:
 def _cells(each: PeerResult, *, sized: bool) -> tuple[str, ...]:
     figures = (each.bytes_per_record,) if sized else (each.records_per_second, each.us_median, each.us_p99)
     ratio = "" if each.ratio is None else f"{each.ratio:.2f}x"
-    missing = "" if each.missing is None else f"missing: {each.missing}"
+    missing = "" if each.missing is None else f"no figure: {each.missing}"
     records = "" if each.records is None else f"{each.records:,}"
     return (each.peer, each.version, each.durability, records, *map(_figure, figures), ratio, missing)
 

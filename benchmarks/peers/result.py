@@ -5,7 +5,8 @@ Every benchmark against all peers is named ``bench_peers_<question>`` and writes
 
     "question": "fill_batch",            also fill_one, get, recent, search, two_processes, bytes
     "better":   "faster" | "smaller",    what a ratio over 1 says of memstore
-    "peers": [                           memstore first, then each peer of the registry, in its order, missing ones too
+    "peers": [                           memstore first, also with a remark ("memstore, cached"), then each peer
+                                         of the registry, in its order, missing ones too
         {
             "peer": "sqlite",            its name in the registry; a pair (peer, durability) comes once
             "version": "3.46.1",         "" where it is missing
@@ -19,9 +20,10 @@ Every benchmark against all peers is named ``bench_peers_<question>`` and writes
             "us_p99": 31000.0,
             "bytes_per_record": 1130.5,  on disk, in blocks, as du counts; only where the question asks it
             "ratio": 17.2,               how many times faster (or smaller) memstore is, record for record:
-                                         median over the rounds. Below 1: memstore loses
+                                         median over the rounds, for reads of their median calls. Below 1:
+                                         memstore loses
             "missing": "lmdb is not installed",   instead of figures; null where there are figures
-            "finding": "the second process cannot open it: IOException",   words where words are the result, else ""
+            "finding": "one process cannot open it (IOException)",   what happened, or what to know of these figures
             "counts": {"acknowledged": 8000, "lost": 0, "errors": 0}   whole numbers behind the finding, else {}
         },
     ]
@@ -58,7 +60,7 @@ class PeerResult:
         bytes_per_record: on disk.
         ratio: how many times faster or smaller memstore is.
         missing: why there are no figures.
-        finding: words where words are the result.
+        finding: what happened, or what a reader of these figures should know.
         counts: whole numbers behind the finding.
     """
 
