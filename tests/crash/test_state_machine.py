@@ -39,6 +39,7 @@ from memstore.backup.repository import open_repository
 from memstore.backup.verify import verify_backup
 from memstore.engine.engine import Engine
 from memstore.errors import HeldError, LockedError, MemstoreError, NotFoundError, StorageError, StorageFullError
+from memstore.format.backup_names import RepositoryPaths
 from memstore.ids import parse_id
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.receipt import Receipt
@@ -427,7 +428,8 @@ def compare(machine: Machine) -> None:
 
 def check_points(machine: Machine) -> None:
     """Every point that is there is whole, and one that was acknowledged holds what it was to hold."""
-    points = open_repository(machine.storage, REPOSITORY).points() if machine.storage.exists(REPOSITORY) else []
+    begun = machine.storage.exists(RepositoryPaths(REPOSITORY).repository_file)
+    points = open_repository(machine.storage, REPOSITORY).points() if begun else []
     for name in points:
         report = verify_backup(machine.storage, REPOSITORY, clock=machine.clock, point=name)
         assert report.is_good, f"{name}: {report.as_dict()}"
