@@ -101,6 +101,24 @@ def test_a_signal_ends_the_wait_and_handlers_are_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_that_the_kernel_gives_to_another_thread_ends_the_wait_too():
+    ended = threading.Event()
+
+    def other():
+        time.sleep(0.1)  # the main thread sleeps by now
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        if not ended.wait(5.0):
+            signals.wake("nobody told the main thread")
+
+    with StopSignals() as signals:
+        thread = threading.Thread(target=other)
+        thread.start()
+        reason = signals.wait()
+        ended.set()
+        thread.join()
+    assert reason == "SIGTERM"
+
+
 def test_another_thread_ends_the_wait():
     with StopSignals() as signals:
         thread = threading.Thread(target=signals.wake, args=("done",))
