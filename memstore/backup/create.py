@@ -168,7 +168,7 @@ class _Making:
                 if number == ROUNDS_MAX:
                     turn.enter_context(own_turn(self._storage, self._engine.paths))
                 listing = self._list()
-                if self._bring(listing):
+                if self._bring(listing, moves_wait=number == ROUNDS_MAX):
                     held.callback(listing.close)
                     return listing
                 listing.close()
@@ -186,8 +186,13 @@ class _Making:
 
     # -- what has to be copied
 
-    def _bring(self, listing: Listing) -> bool:
-        """Copy or link every file of a listing; False where one has gone."""
+    def _bring(self, listing: Listing, *, moves_wait: bool) -> bool:
+        """Copy or link every file of a listing; False where one has gone.
+
+        Args:
+            listing: what there is.
+            moves_wait: no move can have taken a file away: one that is missing has never been.
+        """
         files = sum(len(a.known.files) if a.known else len(a.files) for a in listing.agents)
         self._ask_for_room(listing)
         done = 0
@@ -202,8 +207,10 @@ class _Making:
             else:
                 for wanted in agent.files:
                     known = self._known.get((agent.agent, os.path.basename(wanted.path)))
-                    if not self._take(wanted, known, expects_lanes=agent.cites):
-                        return agent.damaged
+                    # A merge that a power cut stopped may have left its line without its file: the lanes have it.
+                    may_lack = agent.damaged or (agent.cites and moves_wait)
+                    if not self._take(wanted, known, expects_lanes=agent.cites) and not may_lack:
+                        return False
                     done += 1
             self._progress(done, files)
         return True
@@ -236,16 +243,17 @@ class _Making:
         if file is None:
             return False
         try:
-            xxh3, damage = copy_range(self._storage, file, target, wanted.size, wanted.pieces)
+            size = min(wanted.size, file.size_bytes()) if expects_lanes else wanted.size
+            xxh3, damage = copy_range(self._storage, file, target, size, wanted.pieces)
         finally:
             file.close()
         if damage and not expects_lanes:
             self._damage.extend(damage)
         # What is damaged in the store is copied again each time: a repair may have put it right under the same name.
-        mark = "" if damage else wanted.mark
-        self._staged[wanted.path] = BackedUpFile(wanted.path, wanted.size, xxh3, mark)
+        mark = "" if damage or size < wanted.size else wanted.mark
+        self._staged[wanted.path] = BackedUpFile(wanted.path, size, xxh3, mark)
         self._report.copied_files += 1
-        self._report.copied_bytes += wanted.size
+        self._report.copied_bytes += size
         return True
 
     def _link(self, path: str, target: str) -> bool:
@@ -316,11 +324,14 @@ class _Making:
     def _entry(self, agent: ListedAgent) -> BackedUpAgent:
         if agent.known is not None:
             files = [self._staged[entry.path] for entry in agent.known.files]
+            is_complete = True
         else:
             assert agent.manifest is not None
-            files = [agent.manifest, *(self._staged[f.path] for f in agent.files if f.path in self._staged)]
-        # Where a file was damaged, the agent is looked through again next time.
-        mark = agent.mark if all(f.mark for f in files) else ""
+            taken = [self._staged[f.path] for f in agent.files if f.path in self._staged]
+            files = [agent.manifest, *taken]
+            is_complete = len(taken) == len(agent.files)
+        # Where a file was damaged or not there yet, the agent is looked through again next time.
+        mark = agent.mark if is_complete and all(f.mark for f in files) else ""
         return BackedUpAgent(
             agent=agent.agent, directory=agent.directory, mark=mark, records=agent.records, files=files
         )

@@ -26,6 +26,7 @@ from memstore.format.names import (
     TRASH_DIRECTORY,
     is_lane_name,
     is_merged_lane_name,
+    lane_token,
     parse_cold_file_name,
     shard_name,
     tier_of,
@@ -160,7 +161,7 @@ class Lister:
             roots={**roots, ARCHIVE: state.archive},
         )
         try:
-            standing = {name.rpartition(".")[0].partition("-")[2] for name in (lane.name for lane in lanes)}
+            standing = {lane_token(lane.name) for lane in lanes if is_lane_name(lane.name)}
             for below, path in roots.items():
                 listing.agents.extend(self._agents(state, below, path, staging, standing))
         except BaseException:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lifecycle_support import DAY_S, LIVELY, at, iso
 from looking import in_one_piece, inodes, lines_at, names_in
 from rich_store import SETTINGS
-from support import QUIET, flip, lane_files, make_engine, put
+from support import QUIET, files_named, flip, lane_files, make_engine, put
 
 from memstore import LockedError, MemStore, StorageError, StorageFullError, UsageError, VersionError
 from memstore.backup.create import create_backup
@@ -211,15 +212,40 @@ def _bring_after(store: MemStore, monkeypatch: Any, moves: list[threading.Thread
 
     bring, brought = _Making._bring, []
 
-    def slow(self: Any, listing: Any) -> bool:
+    def slow(self: Any, listing: Any, **how: Any) -> bool:
         if len(moves) == 1 and not moves[0].is_alive():
             moves[0].start()
             moves[0].join()
-        brought.append(bring(self, listing))
+        brought.append(bring(self, listing, **how))
         return brought[-1]
 
     monkeypatch.setattr(_Making, "_bring", slow)
     return brought
+
+
+def test_a_file_of_a_damaged_agent_that_goes_meanwhile_keeps_no_other_agent_out(tmp_path, dest, monkeypatch):
+    """Of an agent whose MANIFEST is damaged nobody can tell which files count, so one may be a merge's or a move's."""
+    from memstore.backup.create import _Making
+
+    root = str(tmp_path / "store")
+    engine = make_engine(root)
+    for agent in ("a", "b"):
+        put(engine, agent, "x" * 300)
+    engine.drain(timeout_s=5)
+    first, second = files_named(root, "MANIFEST")  # in the order in which they are listed
+    flip(first, 30)
+    bring = _Making._bring
+
+    def slow(self: Any, listing: Any, **how: Any) -> bool:
+        for path in Path(first).parent.glob("*.jsonl"):
+            path.unlink()
+        return bring(self, listing, **how)
+
+    monkeypatch.setattr(_Making, "_bring", slow)
+    report = create_backup(engine, str(dest))
+    (there,) = Path(report.path).glob("memory/shards/*/*/*.jsonl")
+    assert there.parent.name == Path(second).parent.name
+    engine.close()
 
 
 def test_a_torn_write_at_the_end_of_a_lane_is_left_out(tmp_path, dest):
