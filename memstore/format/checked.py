@@ -42,6 +42,13 @@ def states_the_same(damaged: bytes, line: bytes) -> bool:
     return len(damaged) == len(line) and damaged[-_TAIL_BYTES:] == line[-_TAIL_BYTES:]
 
 
+def may_be_the_same(damaged: bytes, line: bytes) -> bool:
+    """Whether a line that does not verify has the body, or the checksum, of one that does. Without line breaks."""
+    return states_the_same(damaged, line) or (
+        len(damaged) == len(line) and damaged[:-_TAIL_BYTES] == line[:-_TAIL_BYTES]
+    )
+
+
 def decode_checked(line: bytes) -> tuple[str, Any] | None:
     """``(kind, value)``, or None where the line does not verify. ``line`` has no line break."""
     body = verified_body(line)

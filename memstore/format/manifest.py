@@ -212,6 +212,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         hidden: ids with a tombstone that has not been carried out.
         purged: ids whose tombstones have been carried out and that must not be imported again.
         dropped: names of files that count no longer and may still be there, with the time they were dropped.
+        of: in a second copy: the first line of the store's MANIFEST, without its line break, and its length when it
+            said just this.
     """
 
     at: int
@@ -224,6 +226,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hidden: list[str] = []
     purged: list[str] = []
     dropped: dict[str, int] = {}
+    of: tuple[str, int] | None = None
 
 
 class ManifestHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

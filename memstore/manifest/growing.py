@@ -31,6 +31,7 @@ class GrowingManifest:
         self._merged = dict(known.merged)
         self._merges = list(known.merges)
         self._ids = {merge.id for merge in known.merges}
+        self._of = known.of
         self._position = 0
         self._length = 0
         self.damaged = list(known.damaged)
@@ -113,6 +114,7 @@ class GrowingManifest:
         self._hidden.update(state.hidden)
         self._purged.update(state.purged)
         self._dropped.update(state.dropped)
+        self._of = state.of
         self._next_version = max(self._next_version, state.next_version)
 
     def _add_packed(self, packed: PackedFile) -> None:
@@ -189,6 +191,7 @@ class GrowingManifest:
             merged=self._merged,
             merges=tuple(self._merges),
             damaged=tuple(self.damaged),
+            of=self._of,
         )
 
 

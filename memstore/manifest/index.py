@@ -128,6 +128,7 @@ class Manifest:
         merged: lane token to index in ``merges``, or `SETTLED`.
         merges: merge lines in order.
         damaged: ranges that do not verify.
+        of: in a second copy: see `memstore.format.manifest.State`.
     """
 
     path: str
@@ -150,6 +151,7 @@ class Manifest:
     merged: Mapping[str, int] = field(default_factory=dict)
     merges: tuple[MergeRef, ...] = ()
     damaged: tuple[tuple[int, int], ...] = ()
+    of: tuple[str, int] | None = None
 
     def stands_at(self, identity: FileIdentity) -> bool:
         """Whether the MANIFEST still says this, by what stands at its path.

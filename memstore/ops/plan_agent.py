@@ -181,7 +181,9 @@ class _Planning:
             agent,
             at_us=self._now_us,
             copies=copies,
+            current=_current_copy(engine),
         )
+        self._compare_ids |= bool(index.source)
         self._plan = AgentPlan(index.manifest.agent, directory, index, hidden=index.manifest.hidden.ids)
         self._archive = engine.catalog.state.archive_of(self._plan.agent)
         self._lines = RecordLines(self._plan.agent)
@@ -264,10 +266,12 @@ class _Planning:
         """Where good copies of a file may be had.
 
         Not of one that is missing while lines of the index are lost: they may have said that something took its place,
-        and what was erased with it would come back.
+        and what was erased with it would come back. Unless a second copy that has all that the store has says that it
+        counts: what was erased is not in it.
         """
         is_missing = self._storage.identify(path) is None
-        return NoCopies() if is_missing and self._plan.is_incomplete else self._copies
+        is_in_doubt = self._plan.is_incomplete and not self._plan.index.is_current
+        return NoCopies() if is_missing and is_in_doubt else self._copies
 
     def _has_unexplained(self) -> bool:
         """Whether files say that the index has lost lines of which nothing is left: cut off at the end of a line."""
@@ -445,7 +449,7 @@ class _Planning:
         runs = [run for lane in self._waiting_lanes() for run in self._lane_runs(lane)]
         ordered = sorted(
             (each for each in self._plan.files if each.trashed is None),
-            key=lambda each: (not each.listed, not each.can_stay, -(file_version(each.name) or 0)),
+            key=lambda each: (each.is_missing, not each.listed, not each.can_stay, -(file_version(each.name) or 0)),
         )
         for priority, each in enumerate(ordered, start=1):
             runs += self._file_runs(each, priority)
@@ -455,11 +459,23 @@ class _Planning:
                 self._plan.repeated[second.path] = self._plan.repeated.get(second.path, 0) + 1
             elif second.path in by_path:
                 self._plan.doubled.setdefault(second.path, set()).add(needle)
+        for each in ordered:
+            if each.is_missing:
+                self._leave_out_erased(each)
         for each in [each for each in ordered if len(self._plan.doubled.get(each.path, ())) >= each.records]:
             if each.pieces:
                 self._plan.files.remove(each)
                 self._plan.doubled.pop(each.path, None)
-                self._plan.strangers.append(each.path)
+                if not each.is_missing:
+                    self._plan.strangers.append(each.path)
+
+    def _leave_out_erased(self, each: FileSalvage) -> None:
+        """Of a file that comes back from a copy, no line that was erased meanwhile."""
+        if self._removed.erased or self._removed.erased_until:
+            for piece in each.pieces:
+                for line in split_lines(self._load(each, piece)):
+                    if self._removed.was_erased(line):
+                        self._plan.doubled.setdefault(each.path, set()).add(line[: self._lines.needle_bytes])
 
     def _lane_runs(self, lane: LaneReader) -> Iterator[IdRun]:
         file = lane.file
@@ -505,6 +521,12 @@ class _Planning:
                 continue
             if text_hash(memory_id) in self._removed.forgotten:
                 yield memory_id
+
+
+def _current_copy(engine: Engine) -> str | None:
+    """Root of the second copy, if it has everything that the store has."""
+    entry = engine.catalog.state.store.replica
+    return entry.path if entry is not None and entry.state == "ok" else None
 
 
 def agent_of_directory(engine: Engine, directory: str) -> str | None:

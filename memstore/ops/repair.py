@@ -38,6 +38,7 @@ from memstore.ops.check import Progress, check_store
 from memstore.ops.finding import Finding
 from memstore.ops.good_copies import OrderedCopies
 from memstore.ops.layout import Layout, read_layout
+from memstore.ops.lost_agents import lost_agents
 from memstore.ops.plan_agent import AgentPlan, AgentPlanner, agent_of_directory
 from memstore.ops.quarantine import Quarantine
 from memstore.ops.repair_agent import AgentRepair, steps_of
@@ -222,6 +223,8 @@ class _Run:
                 self._agents(engine, urgent)
                 self._merge(engine)
                 self._agents(engine, [finding for finding in findings if finding not in urgent])
+                if self._copies.second_copy is not None:
+                    self._attempt(self._copies.second_copy, lambda: self._lost_agents(engine))
                 self._lanes(engine, findings)
                 self._merge(engine)
                 if self._plan_only or len(self._report.steps) == done:
@@ -273,8 +276,22 @@ class _Run:
         for directory in _directories(engine, read_layout(self._storage, self._paths), findings):
             self._attempt(directory, lambda directory=directory: self._agent(engine, planner, directory, twice))  # type: ignore[misc]
 
-    def _agent(self, engine: Engine, planner: AgentPlanner, directory: str, twice: set[str | None]) -> None:
-        agent = _agent_of(engine, directory)
+    def _lost_agents(self, engine: Engine) -> None:
+        """Bring back agents of which the second copy has everything, and the store has no directory any more."""
+        planner = AgentPlanner(engine, self._copies)
+        for directory, agent in lost_agents(engine).items():
+            self._attempt(directory, lambda d=directory, a=agent: self._agent(engine, planner, d, set(), agent=a))  # type: ignore[misc]
+
+    def _agent(
+        self,
+        engine: Engine,
+        planner: AgentPlanner,
+        directory: str,
+        twice: set[str | None],
+        *,
+        agent: str | None = None,
+    ) -> None:
+        agent = agent or _agent_of(engine, directory)
         if agent is None:
             sentence = (
                 f"{directory} is left as it is: neither its name nor a record in it says whose it is. Look at it, and "

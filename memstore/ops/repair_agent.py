@@ -158,6 +158,8 @@ def _index_step(plan: AgentPlan) -> RepairStep:
     hidden = len(plan.hidden - plan.index.manifest.hidden.ids)
     if hidden:
         sentence += f", {hidden} forgotten record(s) hidden again"
+    if plan.index.source:
+        sentence += f", by what {plan.index.source} says of it"
     if plan.is_incomplete:
         sentence += ", from the files and lanes of the agent; when its records were merged is not known any more"
         if plan.untold:
@@ -354,11 +356,16 @@ class AgentRepair:
         manifest = plan.index.manifest
         kept = {lane_token(name) for name in self._engine.lanes.names() if name.endswith(KEPT_SUFFIX)}
         merge_at = {token: merge.at for merge in manifest.merges for token in merge.lanes}
+        is_of_copy = bool(plan.index.source)  # which knows of them, and not since when
         return sorted(
             token
             for token in manifest.merged
             if token not in plan.unmerged
-            and (token in kept or merge_at.get(token, manifest.begun) > now_us - TOKEN_KEPT_US)
+            and (
+                token in kept
+                or (is_of_copy and token not in merge_at)
+                or merge_at.get(token, manifest.begun) > now_us - TOKEN_KEPT_US
+            )
         )
 
     def _build(self, plan: AgentPlan, each: FileSalvage, version: int) -> Built:

@@ -22,6 +22,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from memstore.engine.catalog import Catalog
 from memstore.engine.piece_reader import PieceReader
 from memstore.engine.syncing import SyncSet
@@ -262,6 +264,7 @@ class AgentCopier:
         header = encode_manifest_header(agent=manifest.agent, at=manifest.begun, compaction_id=secrets.token_hex(8))
         newest = max((merge.at for merge in manifest.merges), default=manifest.begun)
         state = compacted_state(manifest, at_us=newest, standing=self._tokens, there=())
+        state = msgspec.structs.replace(state, of=(_first_line(manifest), manifest.end))
         temporary = temporary_path(home)
         file = self._storage.create(temporary)
         try:
@@ -301,6 +304,8 @@ class AgentCopier:
         make_one_directory(self._storage, path)
 
     def _says_the_same(self, known: Manifest, manifest: Manifest) -> bool:
+        if known.of is None or known.of[0] != _first_line(manifest):
+            return False  # of another compaction: a repair could not know what its lines had said
         if known.damaged or known.end != known.identity.size_bytes:
             return False
         if not (self._tokens & manifest.merged.keys()) <= known.merged.keys():
@@ -351,3 +356,7 @@ def _blocks(manifest: Manifest, name: str) -> list[BlockRef]:
 
 def _content(block: BlockRef) -> tuple[int, int, str]:
     return block.offset, block.length, block.xxh3
+
+
+def _first_line(manifest: Manifest) -> str:
+    return manifest.header.rstrip(b"\n").decode()

@@ -246,6 +246,125 @@ def test_a_backup_from_before_a_compaction_gives_no_lines(kept: Kept) -> None:
     assert lines_in(kept.root) == kept.lines
 
 
+@pytest.fixture
+def twice(kept: Kept) -> Kept:
+    """A second copy, and no backup."""
+    with open_rich(kept.root) as store:
+        store.detach_backups(kept.backups)
+        store.drain()
+        store.sync_replica()
+    shutil.rmtree(kept.backups)
+    return kept
+
+
+def said_of(root: str, agent: str) -> tuple[object, ...]:
+    """What a MANIFEST says of what counts."""
+    with open_rich(root, read_only=True) as store:
+        manifest = store._engine.builder.manifest(agent)
+        assert manifest is not None
+        return manifest.day_files, manifest.packed, manifest.trash, manifest.hidden.ids, manifest.ingested
+
+
+@pytest.mark.parametrize("line", range(7))
+def test_lines_of_a_manifest_are_made_up_for_by_what_the_second_copy_says(twice: Kept, line: int) -> None:
+    (path,) = files_named(twice.root, "a/MANIFEST")
+    before = said_of(twice.root, "a")
+    whole = content(path).split(b"\n")
+    line = min(line, len(whole) - 2)
+    overwrite(path, sum(len(each) + 1 for each in whole[:line]) + 40, b"????")
+    report = mend(twice.root)
+    (step,) = report.steps
+    assert step.kind == "write_manifest"
+    assert sources(report) == {"the second"}
+    assert "from the files and lanes" not in step.sentence, "nothing had to be guessed"
+    assert said_of(twice.root, "a") == before
+    assert lines_in(twice.root) == twice.lines
+
+
+def test_lines_that_came_behind_what_the_second_copy_knows_count(twice: Kept) -> None:
+    (path,) = files_named(twice.root, "a/MANIFEST")
+    known = len(content(path))
+    os.rename(twice.volume, f"{twice.volume}.away")
+    with open_rich(twice.root, read_only=True) as store:
+        assert store.replica_status()["state"] == "away"  # type: ignore[index]
+    os.rename(f"{twice.volume}.away", twice.volume)
+    with open_rich(twice.root) as store:
+        late = store.append_many({"agent_id": "a", "content": n} for n in range(3))
+        store._replicator.close()  # no pass behind the merge
+        store.drain()
+        forgotten = late.pop()
+        store.forget(forgotten)
+    assert len(content(path)) > known
+    before = said_of(twice.root, "a")
+    overwrite(path, 300, b"????")
+    report = mend(twice.root)
+    assert report.steps[0].kind == "write_manifest"
+    assert "from the files and lanes" not in report.steps[0].sentence
+    assert said_of(twice.root, "a") == before
+    with open_rich(twice.root) as store:
+        assert all(record is not None for record in store.get_many(late))
+        assert store.get(forgotten) is None
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "missing", "wiped"])
+def test_a_manifest_that_is_gone_comes_back_with_the_files_that_went_with_it(twice: Kept, how: str) -> None:
+    (path,) = files_named(twice.root, "a/MANIFEST")
+    whole = content(path)
+    before = said_of(twice.root, "a")
+    for each in [each for kind in ("hot", "warm", "cold") for each in of_kind(twice.root, kind) if "/a/" in each][::2]:
+        os.unlink(each)
+    if how == "missing":
+        os.unlink(path)
+    else:
+        changed = {"cut": b"\n".join(whole.split(b"\n")[:3]) + b"\n", "empty": b"", "wiped": bytes(len(whole))}[how]
+        with open(path, "wb") as file:
+            file.write(changed)
+    report = mend(twice.root)
+    assert "restore_file" in kinds(report)
+    assert lines_in(twice.root) == twice.lines
+    assert said_of(twice.root, "a") == before
+
+
+def test_an_agent_of_which_nothing_is_left_comes_back(twice: Kept) -> None:
+    before = said_of(twice.root, "a")
+    shutil.rmtree(os.path.dirname(files_named(twice.root, "a/MANIFEST")[0]))
+    shutil.rmtree(os.path.join(twice.root, "memory", "archive", "a"))
+    plan = mend(twice.root, plan_only=True)
+    report = mend(twice.root)
+    assert kinds(plan) == kinds(report)
+    assert lines_in(twice.root) == twice.lines
+    assert said_of(twice.root, "a") == before
+    assert mend(twice.root).steps == []
+
+
+def test_an_agent_that_was_erased_does_not_come_back(twice: Kept) -> None:
+    away = shutil.copytree(twice.copy, f"{twice.copy}.before")
+    with open_rich(twice.root) as store:
+        store.remove_hold("case")
+        assert store.erase(agent="a").verified
+    for name in ("memory", "lanes"):  # as if the copy had never heard of it
+        shutil.rmtree(os.path.join(twice.copy, name))
+        shutil.copytree(os.path.join(away, name), os.path.join(twice.copy, name))
+    assert mend(twice.root).steps == []
+    assert "a" not in lines_in(twice.root)
+
+
+def test_records_that_were_erased_do_not_come_back_with_an_older_state_of_the_copy(twice: Kept) -> None:
+    away = shutil.copytree(twice.copy, f"{twice.copy}.before")
+    gone = sorted(twice.lines["a"])[-12:-4]
+    with open_rich(twice.root) as store:
+        assert store.erase(ids=gone).verified
+    for name in ("memory", "lanes"):
+        shutil.rmtree(os.path.join(twice.copy, name))
+        shutil.copytree(os.path.join(away, name), os.path.join(twice.copy, name))
+    shutil.rmtree(os.path.dirname(files_named(twice.root, "a/MANIFEST")[0]))
+    mend(twice.root)
+    found = lines_in(twice.root)
+    assert found["a"] == {i: line for i, line in twice.lines["a"].items() if i not in gone}
+    everything = b"".join(content(str(each)) for each in Path(twice.root, "memory").rglob("*") if each.is_file())
+    assert not any(memory_id.encode() in everything for memory_id in gone)
+
+
 # -- what is gone stays gone
 
 
