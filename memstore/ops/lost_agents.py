@@ -1,4 +1,4 @@
-"""Agents that the second copy has and the store has lost with their whole directories, of which nothing here tells."""
+"""Agents that the second copy has and the store has lost with their MANIFESTs, of which nothing here may tell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from memstore.engine.catalog import Catalog
 from memstore.engine.engine import Engine
 from memstore.engine.second_copy import standing_of
 from memstore.errors import CorruptionError
-from memstore.format.names import StorePaths
+from memstore.format.names import MANIFEST, StorePaths
 from memstore.manifest.reader import load_manifest
 from memstore.ops.layout import entries_of
 from memstore.ops.removed_records import removed_records
@@ -29,7 +29,8 @@ def lost_agents(engine: Engine) -> dict[str, str]:
     for shard in state.shard_paths.values():
         if engine.storage.identify(shard) is None:
             return {}
-        here.update(each.name for each in entries_of(engine.storage, shard) if each.is_directory)
+        names = [each.name for each in entries_of(engine.storage, shard) if each.is_directory]
+        here.update(name for name in names if engine.storage.identify(os.path.join(shard, name, MANIFEST)) is not None)
     found: dict[str, str] = {}
     for shard in Catalog(engine.storage, StorePaths(entry.path)).state.shard_paths.values():
         for each in entries_of(engine.storage, shard):

@@ -297,8 +297,14 @@ class _Planning:
         return any(piece.offset >= committed for piece in found.pieces)
 
     def _was_moved(self, each: FileSalvage) -> bool:
-        """Whether a file that is missing was taken by a move whose line is lost, so that nothing is missing."""
-        return self._plan.is_incomplete and each.is_missing and not each.pieces and each.listed
+        """Whether a file that is missing was taken by a move whose line is lost, so that nothing is missing.
+
+        Of one that counts by what a second copy says which has everything, only where files are here that it does not
+        know: else it is lost there as well.
+        """
+        if not (self._plan.is_incomplete and each.is_missing and not each.pieces and each.listed):
+            return False
+        return not self._plan.index.is_current or any(not other.listed for other in self._plan.files)
 
     # -- files
 

@@ -221,10 +221,10 @@ class _Run:
                 # First those of which a merge would begin a second MANIFEST, beside files that it knows nothing of.
                 urgent = [finding for finding in findings if _is_urgent(engine, finding)]
                 self._agents(engine, urgent)
-                self._merge(engine)
-                self._agents(engine, [finding for finding in findings if finding not in urgent])
                 if self._copies.second_copy is not None:
                     self._attempt(self._copies.second_copy, lambda: self._lost_agents(engine))
+                self._merge(engine)
+                self._agents(engine, [finding for finding in findings if finding not in urgent])
                 self._lanes(engine, findings)
                 self._merge(engine)
                 if self._plan_only or len(self._report.steps) == done:

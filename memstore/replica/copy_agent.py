@@ -28,7 +28,8 @@ from memstore.engine.catalog import Catalog
 from memstore.engine.piece_reader import PieceReader
 from memstore.engine.syncing import SyncSet
 from memstore.errors import CorruptionError, StorageError
-from memstore.format.manifest import PackedFile, encode_manifest_header, encode_state
+from memstore.format.forgotten import text_hash
+from memstore.format.manifest import PackedFile, decode_manifest_line, encode_manifest_header, encode_state
 from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths, parse_cold_file_name, tier_of
 from memstore.fs.atomic import TEMPORARY_PREFIX, temporary_path, try_unlink
 from memstore.fs.local import can_sync_file_system
@@ -74,13 +75,22 @@ class AgentCopier:
         tokens: of the lanes that the copy has: its MANIFESTs must say which of them are merged.
         anew: by the name of an agent's directory, names of files that are damaged in the copy, or missing, whatever it
             says of them.
+        erased: when each agent that was erased as a whole was erased last, by the hash of its id.
 
     Attributes:
         copied_bytes: how much was written.
     """
 
     def __init__(
-        self, storage: Storage, *, source: PieceReader, root: str, catalog: Catalog, tokens: frozenset[str], anew: Anew
+        self,
+        storage: Storage,
+        *,
+        source: PieceReader,
+        root: str,
+        catalog: Catalog,
+        tokens: frozenset[str],
+        anew: Anew,
+        erased: Mapping[str, int],
     ) -> None:
         self._storage = storage
         self._source = source
@@ -88,6 +98,7 @@ class AgentCopier:
         self._catalog = catalog
         self._tokens = tokens
         self._all_anew = anew
+        self._erased = erased
         self._anew: frozenset[str] = frozenset()
         self._manifests = ManifestCache(storage, bytes_max=0)
         self._batch = _Batch()
@@ -113,6 +124,14 @@ class AgentCopier:
             known = None
         if known is not None and not self._anew and self._says_the_same(known, manifest):
             return False
+        if known is not None and self._has_lost(known, manifest):
+            raise CorruptionError(
+                manifest.path,
+                offset_bytes=0,
+                length_bytes=len(manifest.header),
+                reason=f"it was begun anew, and the agent was not erased: what was there before is in {home}, which "
+                "stays as it is. Save it from there; then `memstore replica remove` and `replica add` begin a new copy",
+            )
         self._make_directory(home)
         renames: list[tuple[str, str]] = []
         for name in manifest.day_files:
@@ -302,6 +321,16 @@ class AgentCopier:
 
     def _make_directory(self, path: str) -> None:
         make_one_directory(self._storage, path)
+
+    def _has_lost(self, known: Manifest, manifest: Manifest) -> bool:
+        """Whether the store's MANIFEST is not the one that the copy knows, nor what was made of it.
+
+        A merge begins one for an agent that has none. One that was compacted or repaired has an id.
+        """
+        line = decode_manifest_line(manifest.header.rstrip(b"\n"), manifest.path)
+        is_compacted = line is not None and line.manifest is not None and bool(line.manifest.id)
+        was_erased = self._erased.get(text_hash(manifest.agent), -1) >= known.begun
+        return known.begun < manifest.begun and not is_compacted and not was_erased
 
     def _says_the_same(self, known: Manifest, manifest: Manifest) -> bool:
         if known.of is None or known.of[0] != _first_line(manifest):

@@ -119,6 +119,7 @@ class StoreCopier:
             catalog=catalog,
             tokens=frozenset(lanes),
             anew=anew or {},
+            erased=self._erased(),
         )
         try:
             self._copy_small_files()

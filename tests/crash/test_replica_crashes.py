@@ -22,6 +22,7 @@ from memstore.format.names import StorePaths, replica_root
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.replica.replicator import Replicator
 from memstore.replica.setup import promote
+from memstore.replica.tombstones import CopyTombstones
 from memstore.testing.crashing import CrashingStorage, PowerCut
 from memstore.wal import mirror
 
@@ -100,6 +101,37 @@ def a_copy_is_made_and_kept(machine: Machine) -> None:
     put(engine, "b", "the last")
 
 
+def a_copy_that_forgets(machine: Machine) -> None:
+    """Whatever is forgotten lies in files of both, in lanes of both, or in a file here and a lane there."""
+    engine = machine.engine()
+    for number in range(3):
+        put(engine, "a", f"before {number}")
+    engine.drain(timeout_s=0)
+    give_copy(engine, SECOND_VOLUME)
+    put_many(engine, [{"agent_id": agent, "content": n} for agent in ("a", "b") for n in range(4)])
+    life = Lifecycle(engine)
+
+    def forget(*which: int, agent: str) -> None:
+        ids = [machine.journal.ids(agent)[number] for number in which]
+        with machine.journal.forgetting(ids):
+            life.forgetter.forget(ids)
+
+    forget(0, 4, agent="a")
+    forget(1, agent="b")
+    engine.drain(timeout_s=0)
+    forget(2, agent="b")
+    Replicator(engine).run()
+    forget(1, agent="a")
+    put(engine, "b", "and on")
+    forget(-1, agent="b")
+    ids = machine.journal.ids("b")
+    with machine.journal.forgetting(ids):
+        life.forgetter.forget(ids)
+    with machine.journal.restoring(ids):
+        life.forgetter.undelete_ids(ids)
+    Replicator(engine).run()
+
+
 def a_life_with_a_copy(machine: Machine) -> None:
     """Tiers, tombstones and erasures, in any order, each followed by the copy or not."""
     engine = machine.engine()
@@ -125,7 +157,6 @@ def a_life_with_a_copy(machine: Machine) -> None:
                 ids = machine.journal.ids("a")[::5]
                 with machine.journal.forgetting(ids):
                     life.forgetter.forget(ids)
-                    assert replicator.run() is not None
             case "erase":
                 ids = machine.journal.ids("b.B")[::4]
                 if ids:
@@ -163,6 +194,19 @@ def test_acknowledged_records_are_in_the_copy_at_whatever_call_the_power_goes() 
     after = Counting()
     explore(a_copy_is_made_and_kept, cases=150, after=after)
     assert after.alone > 30 * min(ROUNDS, 1)
+
+
+def test_what_was_forgotten_is_hidden_in_the_copy_at_whatever_call_the_power_goes() -> None:
+    after = Counting()
+    explore(a_copy_that_forgets, cases=150, after=after)
+    assert after.alone > 30 * min(ROUNDS, 1)
+
+
+def test_a_copy_that_hears_of_it_with_its_next_pass_only_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control."""
+    monkeypatch.setattr(CopyTombstones, "append", lambda *_, **__: None)
+    with pytest.raises(AssertionError):
+        explore(a_copy_that_forgets, cases=150, after=the_store_is_lost)
 
 
 def test_the_copy_follows_tiers_tombstones_and_erasures_at_whatever_call_the_power_goes() -> None:

@@ -325,6 +325,17 @@ def test_a_manifest_that_is_gone_comes_back_with_the_files_that_went_with_it(twi
     assert said_of(twice.root, "a") == before
 
 
+def test_what_is_gone_here_and_damaged_there_is_told(twice: Kept) -> None:
+    (path,) = files_named(twice.root, "a/20250203.11.jsonl")
+    overwrite(twice.same_in_copy(path), 0, bytes(os.path.getsize(path)))
+    for each in (path, files_named(twice.root, "a/MANIFEST")[0]):
+        os.unlink(each)
+    report = mend(twice.root)
+    assert "take_out" in kinds(report)
+    missing = len(twice.lines["a"]) - len(lines_in(twice.root)["a"])
+    assert 0 < missing <= report.records_lost <= missing + 3, "some of what is lost was forgotten before"
+
+
 def test_an_agent_of_which_nothing_is_left_comes_back(twice: Kept) -> None:
     before = said_of(twice.root, "a")
     shutil.rmtree(os.path.dirname(files_named(twice.root, "a/MANIFEST")[0]))

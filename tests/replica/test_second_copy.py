@@ -669,6 +669,21 @@ def test_an_agent_that_is_lost_and_was_not_erased_stays_in_the_copy(
         assert_exactly(copy, {"a": ids})
 
 
+def test_an_agent_that_is_lost_and_goes_on_does_not_take_what_the_copy_has_of_it(
+    merged: tuple[MemStore, str, list[str]], root: str
+) -> None:
+    store, path, ids = merged
+    shutil.rmtree(os.path.dirname(_day_file(root)))
+    store.append(agent_id="a", content="as if nothing had been")
+    store.drain()
+    report = store._replicator.run_in_turn()
+    assert report is not None
+    assert "it was begun anew, and the agent was not erased" in report.waiting[0]
+    with MemStore(path, settings=QUIET) as copy:
+        assert all(record is not None for record in copy.get_many(ids))
+        assert copy.agent("a").count() == len(ids) + 1
+
+
 def test_a_lane_that_the_store_has_lost_stays_in_the_copy(merged: tuple[MemStore, str, list[str]], root: str) -> None:
     store, path, ids = merged
     ids.append(store.append(agent_id="a", content="in lanes of both"))
