@@ -91,7 +91,7 @@ def _grow(bench: Bench, over_what: str, *, records: int, agents: int, grown: dic
         Row("search, questions of all kinds", searched["us"], "µs"),
         Row("open in a fresh process", [found["open_ms"] for found in opened], "ms"),
         Row("its first recent(1)", [found["first_recent_ms"] for found in opened], "ms"),
-        Row("resident memory of a process that searches and aggregates", [searched["peak_mib"]], "MiB"),
+        Row("resident memory of a process that searches", [searched["peak_mib"]], "MiB"),
         Row("bytes on disk per record, without the index", [stored / records], "bytes"),
     ]
     report.ratios = [

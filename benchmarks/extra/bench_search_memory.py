@@ -18,7 +18,7 @@ def bench_search_memory(bench: Bench, library: Library) -> None:
     """The index is mapped, so most of the peak are pages of it that can be dropped at any time."""
     searched = library.searched
     found: list[dict[str, Any]] = []
-    bench.run(lambda: found.extend(run_together([["search", searched.root]])))
+    bench.run(lambda: found.extend(run_together([["search", searched.root, "--add-up"]])))
     report = Report("search_memory", bench.scratch, "reads only", searched.records, searched.bytes)
     report.rows = [
         Row("of it private", [each["private_mib"] for each in found], "MiB"),

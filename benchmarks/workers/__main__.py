@@ -29,6 +29,7 @@ def main() -> None:
     opening.set_defaults(run="reading.open_and_read")
     searching = commands.add_parser("search")
     searching.add_argument("root")
+    searching.add_argument("--add-up", action="store_true")
     searching.set_defaults(run="reading.search")
     tiering = commands.add_parser("tier")
     tiering.add_argument("root")

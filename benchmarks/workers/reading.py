@@ -43,7 +43,7 @@ def open_and_read(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def search(options: argparse.Namespace) -> dict[str, Any]:
-    """Microseconds of each question asked a few times, and the memory that searching, counting and adding up takes."""
+    """Microseconds of each question asked a few times, and memory; with ``add_up``, of facets and aggregates too."""
     wait_for_start()
     began = perf_counter()
     store = MemStore(options.root, read_only=True)
@@ -54,10 +54,11 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
         began = perf_counter()
         store.search(asked.query, **asked.filters)
         taken.append((perf_counter() - began) * 1e6)
-    for asked in QUESTIONS:
-        store.search(asked.query, facets=["type", "agent", "tags"], **asked.filters)
-    store.aggregate(by=["type", "agent"], metrics=["avg(ms)", "p99(ms)"])
-    store.aggregate(interval="hour")
+    if options.add_up:
+        for asked in QUESTIONS:
+            store.search(asked.query, facets=["type", "agent", "tags"], **asked.filters)
+        store.aggregate(by=["type", "agent"], metrics=["avg(ms)", "p99(ms)"])
+        store.aggregate(interval="hour")
     peak, private = peak_mib(), private_mib()
     store.close()
     return {"first_ms": first_ms, "us": taken, "peak_mib": peak, "private_mib": private}
