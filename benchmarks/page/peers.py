@@ -35,9 +35,9 @@ def peer_blocks(run: Run) -> Iterator[Block]:
         )
         if bars:
             yield Bars(f"memstore is so many times {result['better']}; orange: the peer is better", bars, from_one=True)
-        findings = tuple(f"{peer['peer']}: {peer['finding']}" for peer in result["peers"] if peer["finding"])
+        findings = [f"{peer['peer']}: {peer['finding']}" for peer in result["peers"] if peer["finding"]]
         if findings:
-            yield Items(findings)
+            yield Items(tuple(dict.fromkeys(findings)))
     yield Text("What durability means there, and which version it was:")
     words = {
         (peer["peer"], peer["version"], peer["durability"], peer["durability_words"]): None
