@@ -65,7 +65,7 @@ def _grow(bench: Bench, over_what: str, *, records: int, agents: int, grown: dic
     get_us = [time for found in opened for time in found["get_us"]]
     opening = statistics.median(found["open_ms"] for found in opened)
     peak = max(filled["peak_mib"], *(found["peak_mib"] for found in opened))
-    name = f"growth[{records} records, {agents} agents]"
+    name = f"growth[{records if over_what == 'records' else agents} {over_what}]"
     report = Report(name, bench.scratch, "fsync", records, records * LINE_BYTES)
     report.point = {
         "over": over_what,

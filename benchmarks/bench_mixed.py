@@ -12,13 +12,14 @@ from benchmarks.measure import Bench
 from benchmarks.report import Headline, Report, Row, judged
 from benchmarks.tiers import fill
 from benchmarks.workers import run_together
-from benchmarks.workloads import LINE_BYTES, memories
+from benchmarks.workloads import LINE_BYTES, batches, memories
 from memstore import MemStore
 
 _OLD_FILE_BYTES = 30_000
 _OLD_DAYS = 10
 _READ_AGENT = "reader_agent_0001"
-_READ_RECORDS = 20_000
+_READ_RECORDS = 5000
+_READ_BATCH = 10
 
 
 def bench_mixed(bench: Bench) -> None:
@@ -82,10 +83,10 @@ def bench_mixed(bench: Bench) -> None:
 
 
 def _append_new(root: str, records: int) -> None:
-    """Records of today, which stay in a day file and are what is read."""
-    pool = memories(records, agents=1)
+    """Records of today, which stay in a day file and are what is read; a few at a time, as agents append."""
     with MemStore(root, durability="os") as store:
-        store.append_many({**memory.fields, "agent_id": _READ_AGENT} for memory in pool)
+        for batch in batches(memories(min(records, 1000), agents=1), size=_READ_BATCH, total=records):
+            store.append_many({**memory.fields, "agent_id": _READ_AGENT} for memory in batch)
         assert not store.drain().pending
 
 

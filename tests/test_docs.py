@@ -64,6 +64,18 @@ def test_make_targets_that_documents_name_exist():
             assert f"\n{target}:" in makefile, target
 
 
+def test_every_measured_figure_of_the_readme_stands_on_the_page_of_measurements():
+    measured = (ROOT / "docs" / "benchmarks.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    figures = re.findall(r"\d[\d.,]* ?(?:[µm]s|[MG]B/s|[MG]iB|records/s|times|x|%)(?!\w)", readme)
+    assert [figure for figure in figures if figure not in measured] == []
+
+
+def test_the_page_of_measurements_is_written_by_its_program_only():
+    for name in ("benchmarks.md", "benchmarks.html"):
+        assert "python -m benchmarks.page" in (ROOT / "docs" / name).read_text()
+
+
 def test_the_worked_example_of_the_format_is_true():
     text = (ROOT / "docs" / "FORMAT.md").read_text().split("## A worked example")[1]
     lane, manifest = re.findall(r"^```\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)[:2]

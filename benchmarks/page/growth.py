@@ -7,11 +7,17 @@ from typing import Any
 
 from benchmarks.figures import written
 from benchmarks.page.chart import Line, Plots
-from benchmarks.page.document import Block, Heading, Table, Text
+from benchmarks.page.document import Block, Heading, Items, Table, Text
 from benchmarks.page.slopes import FLAT, GROWS_WITH, Slope, slopes
 from benchmarks.results import Run
 
 _HELD = {"records": "agents", "agents": "records"}
+_WHY = {
+    ("records", "get, µs"): "all records are of one day here, and the blocks of a day are looked through one by one",
+    ("records", "search, µs"): "each word is in ten times as many records, and tantivy alone looks through more too",
+    ("agents", "append, records/s"): "a merge opens two files for each agent, whatever is written to them",
+}
+"""Slopes that are not flat, as far as they are explained; the others are still to be."""
 
 
 def growth_blocks(run: Run) -> Iterator[Block]:
@@ -35,6 +41,11 @@ def growth_blocks(run: Run) -> Iterator[Block]:
         yield Heading(f"Over {over}, with {along[0][held]:,} {held}", 3)
         yield _table(over, along, of_these)
         lines = tuple(Line(slope.figure, over, slope.points, bad=not slope.is_flat) for slope in of_these)
+        losses = [slope for slope in of_these if slope.is_loss]
+        if losses:
+            yield Items(
+                tuple(f"{slope.figure}: {_WHY.get((over, slope.figure), 'not explained yet')}." for slope in losses)
+            )
         yield Plots(f"Orange: not flat over {over}", lines)
 
 

@@ -15,7 +15,7 @@ def report(name, *, of_floor=(0.5, 0.55, 0.6), median_us=(3.0, 4.0, 5.0)):
 
 
 def growth(records, rate):
-    made = report(f"growth[{records} records, 100 agents]")
+    made = report(f"growth[{records} records]")
     made.point = {"over": "records", "records": records, "agents": 100, "append, records/s": rate, "open, ms": 3.0}
     return made
 
