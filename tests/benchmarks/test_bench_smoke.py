@@ -41,7 +41,7 @@ def told(tmp_path_factory):
 
 def test_every_named_workload_gives_every_figure(told):
     named = {workload_of(each["name"]): each for each in told if each["headline"]}
-    assert set(named) == NAMED
+    assert set(named) >= NAMED  # extra ones may give them too
     for name, each in named.items():
         assert set(each["headline"]) == HEADLINE, name
         assert each["headline"]["us"]["n"] > 0, name
