@@ -40,7 +40,7 @@ def _tier(bench: Bench, tier: PackedTier) -> None:
         seconds["tiering"].append(spent.wall_s)
         seconds["processor"].append(spent.cpu_s)
 
-    bench.run(take, setup=before)  # type: ignore[arg-type]  # it may return nothing
+    bench.run(take, setup=before)
     packed, allocated = bytes_of_tier(work, tier)
     limit = solid_bytes(files)
     report = Report(f"tier_{tier}", bench.scratch, "as maintain syncs", records, size)

@@ -109,11 +109,9 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def bench(
-    benchmark: BenchmarkFixture, scratch: str, sizes: Sizes, publish: Publish, request: pytest.FixtureRequest
-) -> Bench:
+def bench(benchmark: BenchmarkFixture, scratch: str, sizes: Sizes, publish: Publish) -> Bench:
     """All of it together."""
-    return Bench(scratch, sizes, _base(request.config), benchmark, publish)
+    return Bench(scratch, sizes, benchmark, publish)
 
 
 @pytest.fixture(scope="session")

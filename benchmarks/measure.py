@@ -13,7 +13,7 @@ from benchmarks.report import Report
 from benchmarks.sizes import Sizes
 
 Publish = Callable[[Report], None]
-Setup = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
+Setup = Callable[[], tuple[tuple[Any, ...], dict[str, Any]] | None]
 
 
 def run_rounds(
@@ -44,12 +44,10 @@ class Bench:
         scratch: an empty directory on a real disk, gone afterwards.
         sizes: how much of everything.
         meter: counts memory and bytes written while it is told to.
-        base: the directory in which ``scratch`` is.
     """
 
     scratch: str
     sizes: Sizes
-    base: str
     fixture: BenchmarkFixture
     publish: Publish
     meter: Meter = field(default_factory=Meter)

@@ -45,7 +45,3 @@ class OpenFiles:
     def read_whole(self, number: int) -> memoryview:
         """One whole file."""
         return self.read(self._whole[number])
-
-    def read_all(self) -> int:
-        """Every file, one after the other; how many bytes."""
-        return sum(len(self.read(stretch)) for stretch in self._whole)
