@@ -360,6 +360,7 @@ def repair(
         NotFoundError: there is no store, or no such copy or volume.
         UsageError: the copy is that of another store.
         LockedError: maintenance or a merge did not end in time; nothing was changed.
+        ReadOnlyError: the second copy is not there, or was made the store, and going on alone is not forced.
         StorageError: the root cannot be read.
     """
     storage, paths = LocalStorage(), StorePaths(os.path.abspath(os.fspath(root)))

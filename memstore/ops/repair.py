@@ -136,6 +136,7 @@ def repair_store(
         NotFoundError: no store, or no such volume.
         VersionError: a newer memstore wrote it.
         LockedError: maintenance or a merge did not end in time; nothing was changed.
+        ReadOnlyError: the second copy is not there, or was made the store: nothing but STORE.json was changed.
         StorageError: the root cannot be read.
     """
     before = check_store(storage, paths, clock=clock, full=True, progress=progress)
@@ -211,6 +212,8 @@ class _Run:
     def repair_rest(self, open_engine: Callable[[], Engine], progress: Progress | None) -> None:
         """Round after round, until nothing is damaged or nothing more can be done."""
         engine = open_engine()
+        if not self._plan_only:  # what a second copy that is away has would not be asked for, and then be given up
+            engine.check_writable()
         findings = self._report.before.findings
         if self._report.steps:  # STORE.json was written anew: what lies elsewhere is seen only now
             findings = self._look(progress).findings

@@ -14,7 +14,7 @@ from support import files_named, lane_files
 from test_check import of_kind
 from test_repair import SETTINGS, content, kinds, lines_in, mend, overwrite
 
-from memstore.errors import UsageError
+from memstore.errors import ReadOnlyError, UsageError
 from memstore.ops.repair import RepairReport
 from memstore.store import repair
 
@@ -110,6 +110,13 @@ def test_a_copy_that_is_not_there_is_named(kept: Kept) -> None:
     copy, backup = plan.copies_missing
     assert kept.copy in copy
     assert kept.backups in backup
+    before = content(path)
+    with pytest.raises(ReadOnlyError, match="bring the volume back"):
+        mend(kept.root)
+    assert content(path) == before
+    settings = {**SETTINGS, "storage.force_alone": True}
+    report = repair(kept.root, settings=settings, clock=clock_of_rich_store())
+    assert (report.is_clean, report.records_lost) == (True, 3)
 
 
 def test_backups_may_be_named_where_the_store_does_not_know_them(kept: Kept) -> None:
