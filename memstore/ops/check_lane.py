@@ -97,11 +97,9 @@ class _LaneCheck:
         self._count(slices)
 
     def _check_unfinished_footer(self, offset: int) -> None:
-        """A footer without a seal is one that was being written; with a seal that does not verify it is damaged."""
-        last = self._file.read(max(self._size - 2, 0), 2)
-        is_whole = last == b"}\n"
-        reason = "its footer or its seal does not verify" if is_whole else "its footer ends before the seal"
-        self._find(reason, offset, self._size - offset, is_note=not is_whole, repair=SEAL_AGAIN)
+        """A footer without a seal that verifies is one that was being written: whoever comes next writes it again."""
+        reason = "its footer has no seal that verifies; the commits say the same"
+        self._find(reason, offset, self._size - offset, is_note=True, repair=SEAL_AGAIN)
 
     # -- a sealed lane
 

@@ -178,15 +178,19 @@ def _write_footer(file: StorageFile, commits: list[ScannedCommit], damaged: list
     position = footer
     batch: list[bytes] = []
     batch_bytes = 0
-    for line in (*map(encode_slice, slices), encode_seal(seal)):
+    for line in map(encode_slice, slices):
         batch.append(line)
         batch_bytes += len(line)
         if batch_bytes >= _WRITE_BYTES:
             file.write(b"".join(batch), position)
             position += batch_bytes
             batch, batch_bytes = [], 0
-    file.write(b"".join(batch), position)
-    # Commits of a dead writer may never have been synced, and what is merged from here is unlinked later.
+    if batch:
+        file.write(b"".join(batch), position)
+    # Commits of a dead writer may never have been synced, and what is merged from here is unlinked later. The seal
+    # follows by itself: where it verifies, all before it has reached the disk, and what does not verify is damage.
+    file.sync_data()
+    file.write(encode_seal(seal), position + batch_bytes)
     file.sync_data()
     return seal
 

@@ -56,7 +56,8 @@ def merges(machine: Machine) -> None:
     engine = machine.engine()
     for number in range(3):
         put_many(
-            engine, [{"agent_id": agent, "content": f"{number} {n}"} for agent in ("a", "b", "c") for n in range(4)]
+            engine,
+            [{"agent_id": agent, "content": f"{number} {n}"} for agent in ("a", "b", "Über/..") for n in range(4)],
         )
         if number == 1:
             engine.drain(timeout_s=0)
