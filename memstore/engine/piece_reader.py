@@ -94,6 +94,12 @@ class PieceReader:
             return line
         return self._expanded(manifest, piece, [line])[0]
 
+    def beginning(self, manifest: Manifest, piece: BlockRef | FrameRef, length_bytes: int) -> bytes:
+        """The first bytes of a piece, those of a block not verified. Raises as `lines`."""
+        if isinstance(piece, FrameRef):
+            return self.data(manifest, piece)[:length_bytes]
+        return self._handles.get(self.path_of(manifest, piece.file)).read(piece.offset, length_bytes)
+
     def data(self, manifest: Manifest | None, piece: Piece) -> bytes:
         """The bytes of a piece as they are stored, unpacked and verified. Raises as `lines`."""
         try:

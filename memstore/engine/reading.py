@@ -41,43 +41,6 @@ def raise_damage(error: CorruptionError) -> None:
     raise error
 
 
-def find_line(
-    builder: ViewBuilder, agent: str, memory_id: str, time_us: int, *, on_read: ReadHandler | None = None
-) -> bytes | None:
-    """The line of one record without its line break, or None where there is none or it is hidden.
-
-    Raises:
-        CorruptionError: a piece that may hold it is damaged.
-    """
-    needle = id_needle(memory_id)
-    try:
-        found = _find_merged(builder, agent, needle, time_us, on_read)
-    except (StorageError, FileNotFoundError):
-        found = None  # the longer way below follows moves and says what is damaged
-    return found if found is not None else Reading(builder, agent, on_read=on_read).find(needle, time_us)
-
-
-def find_lines(
-    builder: ViewBuilder, agent: str, wanted: Mapping[str, int], *, forgotten: bool = False
-) -> dict[str, bytes]:
-    """The lines of those of these memory ids of an agent that are stored, by id, without line breaks.
-
-    Args:
-        builder: where snapshots come from.
-        agent: whose ids they all are.
-        wanted: time of each id, microseconds.
-        forgotten: give an empty line for each that is hidden, or that was imported, forgotten and purged.
-
-    Raises:
-        CorruptionError: a piece that may hold one of them is damaged.
-    """
-    reading = Reading(builder, agent)
-    found = reading.find_many(wanted)
-    if forgotten:
-        found.update((memory_id, b"") for memory_id in wanted if reading.forgot(memory_id))
-    return found
-
-
 class Reading:
     """One read of one agent: one snapshot, and what it has met on the way. Used by one thread.
 
@@ -365,19 +328,3 @@ def _merged(window: list[bytes], lines: list[bytes]) -> list[bytes]:
         window = window + lines
         window.sort()
     return window
-
-
-def _find_merged(
-    builder: ViewBuilder, agent: str, needle: bytes, time_us: int, on_read: ReadHandler | None
-) -> bytes | None:
-    """The short way to one record: the files of its day only, without looking at the lanes."""
-    manifest = builder.manifest(agent)
-    if manifest is not None and needle not in manifest.hidden.needles:
-        for ref in manifest.days.get(day_text(time_us), ()):
-            if ref.t_min <= time_us <= ref.t_max:
-                line = builder.reader.find(manifest, ref, needle)
-                if line is not None:
-                    if on_read is not None:
-                        on_read(agent, ref.file)
-                    return line
-    return None

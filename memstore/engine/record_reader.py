@@ -18,7 +18,8 @@ from memstore.cache.lru import LruCache
 from memstore.clock import Clock
 from memstore.config import CachingSettings
 from memstore.engine.forgotten import Forgotten
-from memstore.engine.reading import DamageHandler, ReadHandler, Reading, find_line, find_lines, raise_damage
+from memstore.engine.lookup import find_line, find_lines
+from memstore.engine.reading import DamageHandler, ReadHandler, Reading, raise_damage
 from memstore.engine.view import ViewBuilder
 from memstore.errors import CorruptionError, UsageError
 from memstore.filters import RecordFilter

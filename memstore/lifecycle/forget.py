@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from memstore.engine.engine import Engine
-from memstore.engine.reading import find_lines
+from memstore.engine.lookup import find_lines
 from memstore.errors import HeldError, NotFoundError
 from memstore.format.forgotten import Act, Changing, ForgottenRecords, text_hash
 from memstore.format.holds_file import Hold

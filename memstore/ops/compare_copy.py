@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from memstore.engine.reading import Reading, find_lines
+from memstore.engine.lookup import find_lines
+from memstore.engine.reading import Reading
 from memstore.engine.view import Snapshot, ViewBuilder
 from memstore.errors import CorruptionError
 from memstore.format.lines import ID_STAMP_CHARS, agent_prefix

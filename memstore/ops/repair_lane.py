@@ -25,7 +25,7 @@ import xxhash
 
 from memstore.codec.checksum import checksum
 from memstore.engine.engine import Engine
-from memstore.engine.reading import find_lines
+from memstore.engine.lookup import find_lines
 from memstore.engine.second_copy import standing_of
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.consumer_file import ConsumerFile

@@ -23,7 +23,7 @@ import msgspec
 
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.engine import Engine
-from memstore.engine.reading import find_lines
+from memstore.engine.lookup import find_lines
 from memstore.engine.second_copy import lane_last_commit_us
 from memstore.errors import CorruptionError, LockedError, MemstoreError, StorageError
 from memstore.format.forgotten import text_hash
