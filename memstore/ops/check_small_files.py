@@ -76,14 +76,13 @@ def _clock_note(storage: Storage, paths: StorePaths, on_bytes: OnBytes) -> Itera
 
 
 def _notes(kind: Kind, storage: Storage, path: str, on_bytes: OnBytes) -> Iterator[Finding]:
-    """A file that is lost without harm, and that a power cut may empty, for nobody syncs it."""
+    """A file that is lost without harm, and of which a power cut may leave any part, for nobody syncs it."""
     data = _content(storage, path, on_bytes)
     if data is None or decode_checked(data.rstrip(b"\n")) is not None:
         return
-    if not data.strip(b"\0"):
-        yield Finding(
-            kind, "note", path, "it is empty, as a power cut leaves it", length_bytes=len(data), repair=START_ANEW
-        )
+    if b"\0" in data or not data.endswith(b"}\n"):
+        reason = "a part of it is missing, as a power cut leaves it"
+        yield Finding(kind, "note", path, reason, length_bytes=len(data), repair=START_ANEW)
         return
     yield Finding(kind, "damage", path, "its checksum does not agree", length_bytes=len(data), repair=START_ANEW)
 
