@@ -1,6 +1,7 @@
 """Every workload runs from end to end at a tiny size, so that the suite never rots; times mean nothing here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ def told(tmp_path_factory):
     run = subprocess.run(
         [*command, f"--bench-dir={scratch}", f"--benchmark-json={scratch}/smoke.json"],
         cwd=ROOT, capture_output=True, text=True, check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},  # of a worker
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
     assert {path.name for path in scratch.iterdir()} == {"smoke.json"}
