@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from memstore.errors import CorruptionError
 from memstore.format.lane import Seal, Slice
+from memstore.format.lines import bare_lines
 from memstore.fs.storage import StorageFile
 from memstore.fs.verified import read_listed
 from memstore.hot.writer import SortedPart, part_of_lines
@@ -87,7 +88,6 @@ def sorted_parts(lanes: list[SealedLane], run: list[TaggedSlice], prefix_bytes: 
         parts.append(SortedPart(data, item.records, item.t_min, item.t_max))
     if all(before.t_max < after.t_min for before, after in itertools.pairwise(parts)):
         return parts
-    lines = b"".join([part.data for part in parts]).split(b"\n")
-    lines.pop()
+    lines = bare_lines(b"".join([part.data for part in parts]))
     lines.sort()
     return [part_of_lines(lines, prefix_bytes)]

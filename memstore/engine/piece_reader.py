@@ -17,7 +17,7 @@ from memstore.codec.checksum import checksum
 from memstore.engine.catalog import Catalog
 from memstore.engine.piece import Piece, SlicePiece
 from memstore.errors import CorruptionError, StorageError
-from memstore.format.lines import agent_prefix, line_time_us
+from memstore.format.lines import agent_prefix, bare_lines, line_time_us
 from memstore.format.names import TRASH_DIRECTORY, parse_cold_file_name, parse_day_file_name
 from memstore.format.repeats import LineParts, expand_parts, is_repeat, original_id, take_apart
 from memstore.fs.handles import ReadHandles
@@ -78,8 +78,7 @@ class PieceReader:
 
     def all_lines(self, manifest: Manifest | None, piece: Piece) -> list[bytes]:
         """Like `lines`, the hidden ones too."""
-        lines = self.data(manifest, piece).split(b"\n")
-        lines.pop()  # what follows the last line break: nothing
+        lines = bare_lines(self.data(manifest, piece))
         if isinstance(piece, FrameRef) and manifest is not None and manifest.repeats_in(piece.file):
             lines = self._expanded(manifest, piece, lines)
         return lines
@@ -190,7 +189,7 @@ class PieceReader:
         if manifest is None or not isinstance(piece, FrameRef) or not manifest.repeats_in(piece.file):
             return []
         try:
-            lines = self.data(manifest, piece).split(b"\n")[:-1]
+            lines = bare_lines(self.data(manifest, piece))
         except (CorruptionError, FileNotFoundError):
             return []
         left: list[bytes] = []

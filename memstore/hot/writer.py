@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memstore.codec.checksum import checksum
-from memstore.format.lines import lines_span_us
+from memstore.format.lines import bare_lines, lines_span_us
 from memstore.format.manifest import BLOCK_BYTES_MAX, Block
 from memstore.fs.storage import StorageFile
 
@@ -71,8 +71,7 @@ def _block(parts: list[SortedPart]) -> tuple[Block, bytes]:
 
 
 def _cut_lines(part: SortedPart, prefix_bytes: int) -> Iterator[SortedPart]:
-    lines = part.data.split(b"\n")
-    lines.pop()
+    lines = bare_lines(part.data)
     start = size = 0
     for index, line in enumerate(lines):
         length = len(line) + 1

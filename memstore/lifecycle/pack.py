@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from memstore.codec.checksum import RunningChecksum
 from memstore.engine.piece_reader import PieceReader
 from memstore.errors import CorruptionError, StorageError
-from memstore.format.lines import agent_prefix
+from memstore.format.lines import agent_prefix, bare_lines
 from memstore.format.manifest import PackedFile
 from memstore.format.names import TRASH_DIRECTORY, Tier, cold_file_name, warm_file_name
 from memstore.fs.atomic import make_durable_directories, temporary_path, try_unlink
@@ -176,8 +176,7 @@ class _Flow:
         if recipe.split is None and recipe.change is None and not recipe.drop.ids:
             self._live.add(data, ingested)
             return
-        lines = data.split(b"\n")
-        lines.pop()
+        lines = bare_lines(data)
         if recipe.drop.ids:
             lines = self._without_dropped(lines)
         if recipe.split is not None and lines:
@@ -315,8 +314,7 @@ class _Output:
         checksum = RunningChecksum()
         offset = 0
         for frame in packed.frames:
-            lines = read_frame(self._file, offset_bytes=offset, frame=frame).split(b"\n")
-            lines.pop()
+            lines = bare_lines(read_frame(self._file, offset_bytes=offset, frame=frame))
             checksum.update(b"\n".join(expander.expand(lines)) + b"\n")
             offset += frame.length
         return checksum.text()

@@ -14,6 +14,7 @@ import msgspec
 
 from memstore.engine.feed import FedCommit, FedLane, Feed
 from memstore.format.consumer_file import ConsumerFile
+from memstore.format.lines import bare_lines
 from memstore.search.course import Course
 from memstore.search.document import Documents
 from memstore.search.ledger import Ledger
@@ -127,8 +128,7 @@ class _Batch:
 
     def add(self, month: str, data: bytes) -> None:
         """Take the lines of a slice."""
-        lines = data.split(b"\n")
-        lines.pop()
+        lines = bare_lines(data)
         self.lines.setdefault(month, []).extend(lines)
         self.records += len(lines)
         self.bytes += len(data)

@@ -15,6 +15,7 @@ import orjson
 import tantivy
 
 from memstore.engine.feed import FedLane, Feed, is_cut_back
+from memstore.format.lines import bare_lines
 from memstore.search.compile import Compiler
 from memstore.search.document import Documents
 from memstore.search.foreign import translated
@@ -123,8 +124,7 @@ class Tail:
                 number = self._numbers.setdefault(lane.token, len(self._numbers))
                 records = 0
                 for item, data in commit.slices:
-                    lines = data.split(b"\n")
-                    lines.pop()
+                    lines = bare_lines(data)
                     places = self._places.setdefault(item.day[:6], {})
                     for document in self._documents.of(lines):
                         places[Place(document[TIME], document[SUFFIX], document[AGENT_HASH])] = document[KEY]
