@@ -223,7 +223,9 @@ class Committer:
         leftovers.check_manifest(held.directory, agent, held.manifest)
 
     def _append(self, held: LockedAgent, agent: str, line: bytes) -> None:
-        is_new = held.manifest is None
+        # A merge that was stopped before its sync, or whose sync failed, may have left a MANIFEST whose name and first
+        # lines are on no disk: the lanes stand for what they say, and for a line behind them nothing would.
+        is_unsure = held.manifest is None or held.manifest.cites(held.standing)
         self._check_torn(held, agent)
         writer = open_manifest(
             self._storage,
@@ -234,6 +236,8 @@ class Committer:
             on_torn=_note_torn,
         )
         try:
+            if held.manifest is not None and is_unsure:
+                writer.rewrite(0, held.manifest.end)
             writer.append(line)
             try:
                 writer.file.sync_data()
@@ -241,7 +245,7 @@ class Committer:
                 self._write_anew(held, error)
         finally:
             writer.file.close()
-        if is_new:
+        if is_unsure:
             self._storage.sync_directory(held.directory)
             self._storage.sync_directory(os.path.dirname(held.directory))
 

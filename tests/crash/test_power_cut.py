@@ -18,6 +18,7 @@ from support import QUIET, TINY, make_engine, put, put_many
 from memstore.engine.engine import Engine
 from memstore.engine.reading import Reading
 from memstore.errors import CorruptionError, MemstoreError, StorageError, WriterBrokenError
+from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.testing.crashing import CrashingStorage
 
 DAYS = ("2025-01-13T10:00:00Z", "2025-01-14T10:00:00Z", "2025-01-15T00:00:00Z")
@@ -387,6 +388,24 @@ def test_a_lane_that_somebody_else_seals_is_whole_though_the_sync_of_its_last_co
     other = machine.engine()
     put(other, "a", "second")
     other.maintenance._waiting()  # seals what dead writers left
+    machine.die()
+    for seed in range(20):
+        assert not machine.found(seed).run(go_on)
+
+
+@pytest.mark.parametrize("file_syncs_max", [64, 0], ids=["file by file", "syncfs"])
+def test_what_is_forgotten_behind_a_merge_that_was_never_synced_stays_forgotten(file_syncs_max: int) -> None:
+    """Such a merge loses nothing with its MANIFEST, for its lanes stand; a tombstone behind it has nothing but that."""
+    machine = Machine(0, settings=merging(file_syncs_max=file_syncs_max))
+    engine = machine.engine()
+    memory_id = put(engine, "a", "to be forgotten")
+    machine.storage.power.fail_sync(path="*/memory/*")
+    with pytest.raises(StorageError):
+        engine.drain(timeout_s=0)
+    machine.kill(engine)
+    engine = machine.engine()
+    with machine.journal.forgetting([memory_id]):
+        Lifecycle(engine).forgetter.forget([memory_id])
     machine.die()
     for seed in range(20):
         assert not machine.found(seed).run(go_on)
