@@ -95,7 +95,8 @@ def _forgotten(storage: Storage, paths: StorePaths, on_bytes: OnBytes) -> Iterat
     offset = 0
     for line in data.split(b"\n"):
         if line and _entry_is_damaged(line):
-            is_torn = not line.endswith(b'"}')
+            # A power cut may keep its end and not its middle, which is zeros then: no line has any.
+            is_torn = b"\0" in line or not line.endswith(b'"}')
             reason = (
                 "a line has no end: its writer died in the middle of it, and nobody was told that it is there"
                 if is_torn
