@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from random import Random, SystemRandom
 from typing import Any, ClassVar
 
@@ -520,11 +521,19 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+def seeds() -> Iterator[int]:
+    """The one that is to be replayed; always new ones in a long run, and always the same ones in ``make test``."""
+    if SEED:
+        return iter([int(SEED)])
+    if "CRASH_STATES" in os.environ:
+        return iter(lambda: SystemRandom().randrange(2**32), -1)
+    return count(1)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_acknowledged_is_there_after_any_power_cut_and_nothing_else_is(kind: str) -> None:
     states = 0
-    while states < STATES:
-        number = int(SEED) if SEED else SystemRandom().randrange(2**32)
+    for number in seeds():
         machine = type("CrashMachine", (CrashMachine,), {"settings_of_stores": KINDS[kind]})
         try:
             run_state_machine_as_test(seed(number)(machine), settings=STORIES)
@@ -536,7 +545,7 @@ def test_what_was_acknowledged_is_there_after_any_power_cut_and_nothing_else_is(
             )
             raise
         states += machine.states
-        if SEED:
+        if SEED or states >= STATES:
             return
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
-import gc
 import os
 import shutil
 from collections.abc import Iterator
