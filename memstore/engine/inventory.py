@@ -13,7 +13,8 @@ from memstore.errors import CorruptionError
 from memstore.format.manifest import decode_manifest_line
 from memstore.format.names import MANIFEST, StorePaths, shard_name
 from memstore.fs.storage import Storage
-from memstore.ids import agent_directory, directory_agent
+from memstore.ids import directory_agent
+from memstore.wal.reader import agent_of_directory_name
 from memstore.wal.scan import LineWindow
 
 HEAVIEST_AGENTS = 5
@@ -173,11 +174,9 @@ class Inventory:
         decoded = decode_manifest_line(line, path)
         if decoded is not None and decoded.manifest is not None:
             return decoded.manifest.agent
-        # A power cut may have taken it from a new agent, whose records are all in lanes; reads judge what it means.
-        for lane in self._lanes.refresh():
-            for agent in lane.agents():
-                if agent_directory(agent) == name:
-                    return agent
+        agent = agent_of_directory_name(self._lanes.refresh(), name)  # reads judge what it means
+        if agent is not None:
+            return agent
         raise CorruptionError(path, offset_bytes=0, length_bytes=len(line), reason="the first line does not verify")
 
     def _tree_bytes(self, path: str) -> int:

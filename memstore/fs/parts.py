@@ -1,4 +1,4 @@
-"""A file from one end to the other, in parts: to look through it, to copy it, to sum it up."""
+"""A file from one end to the other, in parts: to look through it, to copy it, to sum it up, to have it synced again."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def copy_content(source: StorageFile, target: StorageFile) -> None:
     for data in parts_of(source):
         target.write(data, position)
         position += len(data)
+
+
+def write_again(file: StorageFile, offset_bytes: int, end_bytes: int) -> None:
+    """Write a range's own bytes over it, so that the next sync carries them.
+
+    A sync that failed was told to whoever asked for it, and nobody is told twice: the kernel counts such pages as
+    clean, shows them to all who read, and writes them to the disk only once somebody has written to them again.
+    """
+    while offset_bytes < end_bytes:
+        data = file.read(offset_bytes, min(PART_BYTES, end_bytes - offset_bytes))
+        file.write(data, offset_bytes)
+        offset_bytes += len(data)
 
 
 def checksum_of(file: StorageFile) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.manifest import encode_manifest_header
 from memstore.format.names import MANIFEST
+from memstore.fs.parts import write_again
 from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import Manifest
 
@@ -37,8 +38,8 @@ class ManifestWriter:
         self._end += len(line)
 
     def rewrite(self, offset: int, length: int) -> None:
-        """Write a line's own bytes over it, so that the next sync carries it."""
-        self.file.write(self.file.read(offset, length), offset)
+        """Write lines' own bytes over them, so that the next sync carries them."""
+        write_again(self.file, offset, offset + length)
 
 
 def open_manifest(

@@ -36,7 +36,7 @@ from memstore.ops.layout import Layout, entries_of
 from memstore.ops.reading_files import FileResult, ForgottenNow, IdPiece, IdRun, OnBytes, OnFile, nothing_forgotten
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.report import Checked
-from memstore.wal.reader import LaneReader
+from memstore.wal.reader import LaneReader, agent_of_directory_name
 
 REBUILD = "write it anew from the files and lanes of the agent"
 DROP = "take it out of the MANIFEST, unless a good copy of it is given"
@@ -114,7 +114,8 @@ class AgentLook:
             self._agent = self._manifest.agent
             self._check_manifest(self._manifest)
         elif not self._result.findings:
-            self._agent = self._agent or self._agent_of_lanes()
+            name = os.path.basename(self._directory)
+            self._agent = self._agent or agent_of_directory_name(self._readers, name)
             self._check_missing_manifest()
         self._check_torn_tail()
         if self._manifest is not None:
@@ -158,12 +159,6 @@ class AgentLook:
             self._find("misplaced", reason, (0, len(manifest.header)), records=manifest.records())
         for reason in contradictions(manifest):
             self._find("manifest", reason, records=None, repair=REBUILD)
-
-    def _agent_of_lanes(self) -> str | None:
-        """Whose directory it is, where neither its name nor a MANIFEST says it: a lane still has what was merged."""
-        name = os.path.basename(self._directory)
-        agents = (agent for lane in self._readers for agent in lane.agents())
-        return next((agent for agent in agents if agent_directory(agent) == name), None)
 
     def _check_missing_manifest(self) -> None:
         """A directory without one is an agent's that is just being made, or one that lost it."""

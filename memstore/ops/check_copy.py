@@ -145,11 +145,11 @@ class _CopyCheck:
 
     def _judge_torn(self) -> None:
         """What looks like a commit that was being written is damage where nobody writes, and the store has it whole."""
-        for finding in self._torn:
-            name = os.path.basename(finding.path)
-            if not self._is_written(finding.path) and self._store_has_more(name, finding.offset_bytes):
-                reason = f"{finding.reason}; the store has more of this lane"
-                finding = dataclasses.replace(finding, severity="damage", reason=reason, records=None, repair=TAKE_ANEW)  # noqa: PLW2901
+        for torn in self._torn:
+            finding = torn
+            if not self._is_written(torn.path) and self._store_has_more(os.path.basename(torn.path), torn.offset_bytes):
+                reason = f"{torn.reason}; the store has more of this lane"
+                finding = dataclasses.replace(torn, severity="damage", reason=reason, records=None, repair=TAKE_ANEW)
             self._report.add(finding)
 
     def _is_written(self, path: str) -> bool:

@@ -53,7 +53,7 @@ def mended_lines(data: bytes, copy_of: CopyOf = lambda _offset, _length: ()) -> 
     for raw in data.split(b"\n"):
         end = offset + len(raw)
         if end == len(data) and raw and verified_body(raw[:-1]) is not None:  # its line break was turned
-            raw = raw[:-1]  # noqa: PLW2901
+            raw = raw[:-1]  # noqa: PLW2901 - from here on it is the line as it was
         elif end == len(data) or not raw:
             places += _mend_run(bad, copy_of)
             bad = []

@@ -49,7 +49,7 @@ from memstore.ops.salvage import FileSalvage, copied_piece
 from memstore.ops.salvage_day_file import IN_LANES, DayFilePlace, salvage_day_file
 from memstore.ops.salvage_packed_file import PackedFilePlace, salvage_packed_file
 from memstore.ops.salvaged_index import SalvagedIndex, salvage_index
-from memstore.wal.reader import LaneReader
+from memstore.wal.reader import LaneReader, agent_of_directory_name
 
 ERASED = "it was erased"
 VERSIONS_SKIPPED = 1000
@@ -548,11 +548,7 @@ def agent_of_directory(engine: Engine, directory: str) -> str | None:
                 agent = line_id(line)[:-ID_TAIL_CHARS]
                 if agent_directory(agent) == name:
                     return agent
-    for lane in engine.lanes.refresh():
-        for agent in lane.agents():
-            if agent_directory(agent) == name:
-                return agent
-    return None
+    return agent_of_directory_name(engine.lanes.refresh(), name)
 
 
 def _first_line(engine: Engine, path: str) -> bytes | None:

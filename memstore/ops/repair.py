@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -277,13 +278,13 @@ class _Run:
         planner = AgentPlanner(engine, self._copies)
         twice = {finding.agent for finding in findings if finding.kind == "record"}
         for directory in _directories(engine, read_layout(self._storage, self._paths), findings):
-            self._attempt(directory, lambda directory=directory: self._agent(engine, planner, directory, twice))  # type: ignore[misc]
+            self._attempt(directory, partial(self._agent, engine, planner, directory, twice))
 
     def _lost_agents(self, engine: Engine) -> None:
         """Bring back agents of which the second copy has everything, and the store has no directory any more."""
         planner = AgentPlanner(engine, self._copies)
         for directory, agent in lost_agents(engine).items():
-            self._attempt(directory, lambda d=directory, a=agent: self._agent(engine, planner, d, set(), agent=a))  # type: ignore[misc]
+            self._attempt(directory, partial(self._agent, engine, planner, directory, set(), agent=agent))
 
     def _agent(
         self,
@@ -362,7 +363,7 @@ class _Run:
         repair = LaneRepair(engine, self._copies)
         engine.lanes.forget()
         for path in lanes_to_release(engine, damaged):
-            self._attempt(path, lambda path=path: self._lane(engine, repair, path))  # type: ignore[misc]
+            self._attempt(path, partial(self._lane, engine, repair, path))
         if self._copies.second_copy is not None:
             self._attempt(self._copies.second_copy, lambda: self._lost_lanes(engine, repair))
 

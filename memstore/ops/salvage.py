@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from memstore.codec.checksum import checksum
 from memstore.engine.piece import Piece
+from memstore.errors import StorageError
 from memstore.format.manifest import Block, PackedFile, TrashedFile
+from memstore.fs.storage import StorageFile
 from memstore.manifest.index import BlockRef, FrameRef
 from memstore.ops.bit_search import find_flip
 from memstore.ops.good_copies import FileOfStore, GoodCopies, file_of_agent, take
@@ -85,6 +87,14 @@ class FileSalvage:
     def can_stay(self) -> bool:
         """Whether the file can stay as it is."""
         return self.blocks is not None or self.packed is not None
+
+
+def read_or_nothing(file: StorageFile, offset: int, length: int) -> bytes:
+    """Bytes of a file that is to be saved; nothing where the disk refuses them."""
+    try:
+        return file.read(offset, length)
+    except StorageError:
+        return b""
 
 
 def take_mended(

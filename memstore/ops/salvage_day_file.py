@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from memstore.codec.checksum import checksum
-from memstore.errors import StorageError
 from memstore.format.lines import lines_span_us, split_lines
 from memstore.format.manifest import BLOCK_BYTES_MAX, Block
 from memstore.format.names import parse_day_file_name
@@ -15,7 +14,7 @@ from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import SETTLED, BlockRef
 from memstore.ops.good_copies import GoodCopies, file_of_agent
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.salvage import FileSalvage, LostRange, Refuse, take_mended
+from memstore.ops.salvage import FileSalvage, LostRange, Refuse, read_or_nothing, take_mended
 from memstore.timestamps import US_PER_DAY, day_start_us
 
 IN_LANES = "it stands in a lane, which is merged again"
@@ -115,7 +114,7 @@ def _take(
     copies: GoodCopies,
 ) -> None:
     """Take a block whole, mended or not at all."""
-    data = b"" if file is None else _read(file, block.offset, block.length)
+    data = b"" if file is None else read_or_nothing(file, block.offset, block.length)
     if len(data) != block.length or checksum(data) != block.xxh3:
         mended = take_mended(
             result,
@@ -172,7 +171,7 @@ def _windows(file: StorageFile, start: int, end: int) -> Iterator[tuple[int, byt
     rest = b""
     while offset + len(rest) < end:
         at = offset + len(rest)
-        data = _read(file, at, min(_READ_BYTES, end - at))
+        data = read_or_nothing(file, at, min(_READ_BYTES, end - at))
         if not data:  # the disk refuses: what stands there is lost, page by page
             data = bytes(min(4096, end - at))
         data = rest + data
@@ -182,13 +181,6 @@ def _windows(file: StorageFile, start: int, end: int) -> Iterator[tuple[int, byt
         if cut:
             yield offset, data[:cut]
         offset, rest = offset + cut, data[cut:]
-
-
-def _read(file: StorageFile, offset: int, length: int) -> bytes:
-    try:
-        return file.read(offset, length)
-    except StorageError:
-        return b""
 
 
 def _described(

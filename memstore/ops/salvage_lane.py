@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from memstore.codec.checksum import checksum
-from memstore.errors import CorruptionError, StorageError, UsageError
+from memstore.errors import CorruptionError, UsageError
 from memstore.format.lane import (
     FOOTER_START,
     SEAL_START,
@@ -27,7 +27,7 @@ from memstore.ops.bit_search import find_flip, find_flip_in_line
 from memstore.ops.good_copies import FileOfStore, GoodCopies, Taken, take
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.repair_step import CopiedRange
-from memstore.ops.salvage import LostRange
+from memstore.ops.salvage import LostRange, read_or_nothing
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 from memstore.wal.seal import commit_is_whole, read_seal
 
@@ -169,8 +169,8 @@ class _LaneSalvage:
                 self._take(item)
 
     def _take(self, item: Slice) -> None:
-        data = _read(self._file, item.offset, item.length)
-        load: Load = functools.partial(_read, self._file, item.offset, item.length)
+        data = read_or_nothing(self._file, item.offset, item.length)
+        load: Load = functools.partial(read_or_nothing, self._file, item.offset, item.length)
         if len(data) != item.length or checksum(data) != item.xxh3:
             self._result.damaged = True
             copied = self._copied_slice(item)
@@ -289,7 +289,7 @@ def _lines(file: StorageFile, start: int, end: int) -> Iterator[tuple[int, bytes
     rest = b""
     while offset + len(rest) < end:
         at = offset + len(rest)
-        data = rest + _read(file, at, min(_READ_BYTES, end - at))
+        data = rest + read_or_nothing(file, at, min(_READ_BYTES, end - at))
         if len(data) == len(rest):
             return
         cut = len(data) if offset + len(data) >= end else data.rfind(b"\n") + 1
@@ -298,10 +298,3 @@ def _lines(file: StorageFile, start: int, end: int) -> Iterator[tuple[int, bytes
             yield position, line
             position += len(line)
         offset, rest = offset + cut, data[cut:]
-
-
-def _read(file: StorageFile, offset: int, length: int) -> bytes:
-    try:
-        return file.read(offset, length)
-    except StorageError:
-        return b""

@@ -20,7 +20,7 @@ from memstore.lifecycle.collapse import Expander
 from memstore.manifest.index import FrameRef, frame_refs
 from memstore.ops.good_copies import GoodCopies, file_of_agent
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.salvage import FileSalvage, LostRange, copied_piece, take_mended
+from memstore.ops.salvage import FileSalvage, LostRange, copied_piece, read_or_nothing, take_mended
 from memstore.packed.kinds import KindCounter
 from memstore.packed.rebuild import rebuild_frames
 
@@ -134,7 +134,7 @@ class _PackedSalvage:
     def _take(self, file: StorageFile | None, ref: FrameRef) -> None:
         """Take a frame whole, mended or not at all."""
         result = self._result
-        packed = b"" if file is None else _read(file, ref.offset, ref.length)
+        packed = b"" if file is None else read_or_nothing(file, ref.offset, ref.length)
         if len(packed) != ref.length or checksum(packed) != ref.xxh3:
             mended = take_mended(
                 result,
@@ -196,7 +196,7 @@ class _PackedSalvage:
         if size != offset + seek_table_bytes(len(packed.frames)):
             return False
         try:
-            return decode_seek_table(_read(file, offset, size - offset), file_bytes=size) == self._entries
+            return decode_seek_table(read_or_nothing(file, offset, size - offset), file_bytes=size) == self._entries
         except ValueError:
             return False
 
@@ -242,13 +242,6 @@ def stored_frames(
                 records=piece.records,
             )
         yield piece, decompress(packed, raw_length=piece.frame.raw_length)
-
-
-def _read(file: StorageFile, offset: int, length: int) -> bytes:
-    try:
-        return file.read(offset, length)
-    except StorageError:
-        return b""
 
 
 def _not_at_hand(needle: bytes) -> bytes:

@@ -117,8 +117,7 @@ class Replicator:
         if lock is None:
             return None
         try:
-            entry = self._engine.catalog.reload().store.replica
-            return None if entry is None else self._run(entry, stop or self._stop.is_set)
+            return self._run(stop or self._stop.is_set)
         finally:
             lock.close()
 
@@ -136,8 +135,7 @@ class Replicator:
             LockedError: somebody else was at it for a minute, or a merge did not end in time.
         """
         with locked(self._storage, self._engine.paths.lock("replica"), timeout_s=WAIT_S):
-            entry = self._engine.catalog.reload().store.replica
-            return None if entry is None else self._run(entry, self._stop.is_set, anew)
+            return self._run(self._stop.is_set, anew)
 
     def settle(self) -> str | None:
         """Bring the copy to what the store is now, for an erasure: why it could not be, or None."""
@@ -166,7 +164,10 @@ class Replicator:
                 _log.warning("the second copy is not up to date yet: %s", told)
             self._told = told
 
-    def _run(self, entry: ReplicaEntry, stop: Callable[[], bool], anew: Anew | None = None) -> ReplicaReport:
+    def _run(self, stop: Callable[[], bool], anew: Anew | None = None) -> ReplicaReport | None:
+        entry = self._engine.catalog.reload().store.replica
+        if entry is None:
+            return None
         standing = self._standing(entry)
         if standing != "copy":
             if entry.state != "behind":

@@ -49,7 +49,7 @@ class RecordFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc] # it ha
 
     def size(self, path: str) -> int:
         """Bytes of the file."""
-        return self.info(path)["size"]  # type: ignore[no-any-return]
+        return int(self.info(path)["size"])
 
     def info(self, path: str, **_options: Any) -> dict[str, Any]:
         """Name, size and kind.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from memstore.format.lane import Seal, Slice, decode_slice
 from memstore.format.lines import agent_prefix
 from memstore.fs.storage import StorageFile
+from memstore.ids import agent_directory
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end, read_seal
 
@@ -272,6 +273,16 @@ class LaneReader:
 
 class _BadFooterError(Exception):
     """A footer line does not verify; the commits say the same."""
+
+
+def agent_of_directory_name(lanes: Iterable[LaneReader], name: str) -> str | None:
+    """Whose directory has this name, where a lane holds something of him.
+
+    The name of a directory does not always spell its agent's, and a power cut may take the MANIFEST that does from an
+    agent that is new, whose records are all in lanes then.
+    """
+    agents = (agent for lane in lanes for agent in lane.agents())
+    return next((agent for agent in agents if agent_directory(agent) == name), None)
 
 
 def iterate_footer(file: StorageFile, seal: Seal, seal_offset: int) -> Iterator[Slice]:

@@ -25,6 +25,7 @@ from memstore.format.lane import (
 from memstore.format.names import StorePaths
 from memstore.format.version import check_version
 from memstore.fs.atomic import make_directories
+from memstore.fs.parts import write_again
 from memstore.fs.storage import Storage, StorageFile
 from memstore.fs.verified import read_listed
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
@@ -141,21 +142,8 @@ def _drop_unfinished(file: StorageFile, commits: list[ScannedCommit], header: La
         if header.durability == "fsync":
             break  # the one before was acknowledged: should it not verify, that is damage
     if commits:
-        _write_again(file, commits[-1])
+        write_again(file, commits[-1].offset, commits[-1].end)
     return end
-
-
-def _write_again(file: StorageFile, scanned: ScannedCommit) -> None:
-    """Have the next sync carry a commit whose own sync may have failed.
-
-    Its writer was told, and nobody is told twice: the kernel counts such pages as clean, shows them to all who read,
-    and writes them to the disk only once somebody has written to them again.
-    """
-    position = scanned.offset
-    while position < scanned.end:
-        data = file.read(position, min(_WRITE_BYTES, scanned.end - position))
-        file.write(data, position)
-        position += len(data)
 
 
 def _write_footer(file: StorageFile, commits: list[ScannedCommit], damaged: list[tuple[int, int]], at_us: int) -> Seal:
