@@ -23,7 +23,7 @@ from memstore.format.names import StorePaths, is_lane_name, parse_replica_name
 from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import read_file
 from memstore.fs.storage import Storage
-from memstore.ops.good_copies import OrderedCopies, TreeCopies
+from memstore.ops.repair.good_copies import OrderedCopies, TreeCopies
 from memstore.replica.replicator import why_not
 from memstore.wal.seal import read_header
 

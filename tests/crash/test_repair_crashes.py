@@ -18,7 +18,7 @@ from test_lifecycle_crashes import act_forget, records, spread, told, write_back
 
 from memstore.format.names import StorePaths, tier_of
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.ops.repair import RepairReport, repair_store
+from memstore.ops.repair.repair_store import RepairReport, repair_store
 from memstore.testing.crashing import CrashingStorage
 
 Lines = dict[str, list[bytes]]
@@ -29,7 +29,7 @@ CASES = max(int(40 * ROUNDS), 1)
 @pytest.fixture(autouse=True)
 def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memstore.lifecycle.manager.DRAIN_WAIT_S", 0.0)
-    monkeypatch.setattr("memstore.ops.bit_search.SEARCH_BYTES_MAX", 600)  # what is lost is lost quickly
+    monkeypatch.setattr("memstore.ops.repair.bit_search.SEARCH_BYTES_MAX", 600)  # what is lost is lost quickly
 
 
 def prepare(machine: Machine) -> None:

@@ -18,7 +18,7 @@ from memstore.backup.find_copies import find_copies
 from memstore.format.names import StorePaths
 from memstore.fs.trees import remove_tree
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.ops.repair import RepairReport, repair_store
+from memstore.ops.repair.repair_store import RepairReport, repair_store
 from memstore.testing.crashing import CrashingStorage
 from memstore.wal import mirror
 
@@ -29,7 +29,7 @@ CASES = max(int(30 * ROUNDS), 1)
 def _as_it_has_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "one_thread", InlineExecutor)
     monkeypatch.setattr("memstore.lifecycle.manager.DRAIN_WAIT_S", 0.0)
-    monkeypatch.setattr("memstore.ops.bit_search.SEARCH_BYTES_MAX", 600)
+    monkeypatch.setattr("memstore.ops.repair.bit_search.SEARCH_BYTES_MAX", 600)
 
 
 def prepare(machine: Machine) -> None:

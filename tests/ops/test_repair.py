@@ -23,9 +23,9 @@ from memstore.errors import CorruptionError, StorageFullError, UsageError
 from memstore.format.checked import decode_checked
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
-from memstore.ops.bit_search import find_flip, find_flip_in_line
-from memstore.ops.mend_lines import mended_lines
-from memstore.ops.repair import RepairReport, repair_store
+from memstore.ops.repair.bit_search import find_flip, find_flip_in_line
+from memstore.ops.repair.mend_lines import mended_lines
+from memstore.ops.repair.repair_store import RepairReport, repair_store
 from memstore.ops.report import CheckReport
 from memstore.store import open_engine, repair
 from memstore.testing.faulty import FaultyStorage
@@ -761,7 +761,7 @@ def test_what_lies_in_the_trash_stays_hidden_though_it_is_damaged_and_no_index_n
 
 
 def test_a_file_that_is_set_aside_twice_lies_there_twice(tmp_path: Any) -> None:
-    from memstore.ops.quarantine import Quarantine
+    from memstore.ops.repair.quarantine import Quarantine
 
     root = str(tmp_path)
     path = os.path.join(root, "some", "file")

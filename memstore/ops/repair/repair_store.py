@@ -37,16 +37,16 @@ from memstore.lifecycle.turn import own_turn
 from memstore.manifest.reader import load_manifest
 from memstore.ops.check import Progress, check_store
 from memstore.ops.finding import Finding
-from memstore.ops.good_copies import OrderedCopies
 from memstore.ops.layout import Layout, read_layout
-from memstore.ops.lost_agents import lost_agents
-from memstore.ops.plan_agent import AgentPlan, AgentPlanner, agent_of_directory
-from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_agent import AgentRepair, steps_of
-from memstore.ops.repair_lane import LaneRepair, lanes_to_release, lost_lanes
-from memstore.ops.repair_small_files import SmallFileRepair
-from memstore.ops.repair_step import RepairStep
-from memstore.ops.repair_store_file import StoreFileRepair
+from memstore.ops.repair.good_copies import OrderedCopies
+from memstore.ops.repair.lost_agents import lost_agents
+from memstore.ops.repair.plan_agent import AgentPlan, AgentPlanner, agent_of_directory
+from memstore.ops.repair.quarantine import Quarantine
+from memstore.ops.repair.repair_agent import AgentRepair, steps_of
+from memstore.ops.repair.repair_lane import LaneRepair, lanes_to_release, lost_lanes
+from memstore.ops.repair.repair_small_files import SmallFileRepair
+from memstore.ops.repair.repair_step import RepairStep
+from memstore.ops.repair.repair_store_file import StoreFileRepair
 from memstore.ops.report import CheckReport
 
 _log = logging.getLogger(__name__)

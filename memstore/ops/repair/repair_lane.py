@@ -37,12 +37,12 @@ from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import StorageFile
 from memstore.ids import parse_id
 from memstore.lifecycle.needles import line_id
-from memstore.ops.good_copies import GoodCopies, file_of_root
 from memstore.ops.layout import entries_of
-from memstore.ops.quarantine import Quarantine
 from memstore.ops.removed_records import RemovedRecords, removed_records
-from memstore.ops.repair_step import RepairStep, sources_of
-from memstore.ops.salvage_lane import LaneSalvage, Load, salvage_lane
+from memstore.ops.repair.good_copies import GoodCopies, file_of_root
+from memstore.ops.repair.quarantine import Quarantine
+from memstore.ops.repair.repair_step import RepairStep, sources_of
+from memstore.ops.repair.salvage_lane import LaneSalvage, Load, salvage_lane
 from memstore.wal.seal import seal_lane
 
 COMMIT_BYTES = 8 * 1024 * 1024

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from memstore.ops.good_copies import FileOfStore, GoodCopies, Taken
-from memstore.ops.mend_lines import mended_lines
+from memstore.ops.repair.good_copies import FileOfStore, GoodCopies, Taken
+from memstore.ops.repair.mend_lines import mended_lines
 
 
 class KindredFiles:

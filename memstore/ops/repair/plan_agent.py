@@ -39,16 +39,16 @@ from memstore.ids import ID_TAIL_CHARS, agent_directory
 from memstore.lifecycle.needles import line_id
 from memstore.manifest.index import SETTLED, BlockRef, FrameRef
 from memstore.manifest.torn import is_newer
-from memstore.ops.good_copies import GoodCopies, NoCopies
 from memstore.ops.ids_once import twice
 from memstore.ops.layout import entries_of
 from memstore.ops.reading_files import IdPiece, IdRun
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.removed_records import RemovedRecords, removed_records
-from memstore.ops.salvage import FileSalvage, copied_piece
-from memstore.ops.salvage_day_file import IN_LANES, DayFilePlace, salvage_day_file
-from memstore.ops.salvage_packed_file import PackedFilePlace, salvage_packed_file
-from memstore.ops.salvaged_index import SalvagedIndex, salvage_index
+from memstore.ops.repair.good_copies import GoodCopies, NoCopies
+from memstore.ops.repair.salvage import FileSalvage, copied_piece
+from memstore.ops.repair.salvage_day_file import IN_LANES, DayFilePlace, salvage_day_file
+from memstore.ops.repair.salvage_packed_file import PackedFilePlace, salvage_packed_file
+from memstore.ops.repair.salvaged_index import SalvagedIndex, salvage_index
 from memstore.wal.reader import LaneReader, agent_of_directory_name
 
 ERASED = "it was erased"

@@ -18,9 +18,9 @@ from memstore.format.repeats import is_repeat
 from memstore.fs.storage import Storage, StorageFile
 from memstore.lifecycle.collapse import Expander
 from memstore.manifest.index import FrameRef, frame_refs
-from memstore.ops.good_copies import GoodCopies, file_of_agent
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.salvage import FileSalvage, LostRange, copied_piece, read_or_nothing, take_mended
+from memstore.ops.repair.good_copies import GoodCopies, file_of_agent
+from memstore.ops.repair.salvage import FileSalvage, LostRange, copied_piece, read_or_nothing, take_mended
 from memstore.packed.kinds import KindCounter
 from memstore.packed.rebuild import rebuild_frames
 

@@ -18,12 +18,12 @@ from memstore.format.names import StorePaths
 from memstore.fs.atomic import read_file, replace_file, try_unlink
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
-from memstore.ops.bit_search import find_flip_in_line
 from memstore.ops.finding import Finding
-from memstore.ops.good_copies import GoodCopies, Taken, file_of_root
-from memstore.ops.kindred_files import KindredFiles
-from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_step import CopiedRange, RepairStep
+from memstore.ops.repair.bit_search import find_flip_in_line
+from memstore.ops.repair.good_copies import GoodCopies, Taken, file_of_root
+from memstore.ops.repair.kindred_files import KindredFiles
+from memstore.ops.repair.quarantine import Quarantine
+from memstore.ops.repair.repair_step import CopiedRange, RepairStep
 
 HOLD_NAME = "repair"
 _ANEW = frozenset({"lifecycle_file", "schedule", "reads", "consumer"})

@@ -55,13 +55,13 @@ from memstore.lifecycle.sources import SortedLines, sorted_lines
 from memstore.lifecycle.worker import worker_packer
 from memstore.manifest.compaction import TOKEN_KEPT_US
 from memstore.manifest.index import BlockRef, FrameRef, Hidden, Manifest
-from memstore.ops.good_copies import GoodCopies
 from memstore.ops.layout import entries_of
-from memstore.ops.plan_agent import AgentPlan
-from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_step import CopiedRange, RepairStep, sources_of
-from memstore.ops.salvage import FileSalvage, copied_piece
-from memstore.ops.salvage_packed_file import stored_frames
+from memstore.ops.repair.good_copies import GoodCopies
+from memstore.ops.repair.plan_agent import AgentPlan
+from memstore.ops.repair.quarantine import Quarantine
+from memstore.ops.repair.repair_step import CopiedRange, RepairStep, sources_of
+from memstore.ops.repair.salvage import FileSalvage, copied_piece
+from memstore.ops.repair.salvage_packed_file import stored_frames
 from memstore.timestamps import YEAR_10000_US
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from memstore.format.manifest import BLOCK_BYTES_MAX, Block
 from memstore.format.names import parse_day_file_name
 from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import SETTLED, BlockRef
-from memstore.ops.good_copies import GoodCopies, file_of_agent
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.salvage import FileSalvage, LostRange, Refuse, read_or_nothing, take_mended
+from memstore.ops.repair.good_copies import GoodCopies, file_of_agent
+from memstore.ops.repair.salvage import FileSalvage, LostRange, Refuse, read_or_nothing, take_mended
 from memstore.timestamps import US_PER_DAY, day_start_us
 
 IN_LANES = "it stands in a lane, which is merged again"

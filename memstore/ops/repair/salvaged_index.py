@@ -12,10 +12,10 @@ from memstore.format.names import MANIFEST
 from memstore.fs.storage import FileIdentity, Storage
 from memstore.manifest.growing import GrowingManifest
 from memstore.manifest.index import Manifest
-from memstore.ops.copied_index import CopiedIndex, copied_indexes
-from memstore.ops.good_copies import GoodCopies, file_of_agent
-from memstore.ops.kindred_files import KindredFiles
-from memstore.ops.mend_lines import MendedLine, mended_lines
+from memstore.ops.repair.copied_index import CopiedIndex, copied_indexes
+from memstore.ops.repair.good_copies import GoodCopies, file_of_agent
+from memstore.ops.repair.kindred_files import KindredFiles
+from memstore.ops.repair.mend_lines import MendedLine, mended_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from memstore.format.lines import split_lines
 from memstore.fs.storage import StorageFile
 from memstore.ids import ID_TAIL_CHARS, parse_id
 from memstore.lifecycle.needles import line_id
-from memstore.ops.bit_search import find_flip, find_flip_in_line
-from memstore.ops.good_copies import FileOfStore, GoodCopies, Taken, take
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.repair_step import CopiedRange
-from memstore.ops.salvage import LostRange, read_or_nothing
+from memstore.ops.repair.bit_search import find_flip, find_flip_in_line
+from memstore.ops.repair.good_copies import FileOfStore, GoodCopies, Taken, take
+from memstore.ops.repair.repair_step import CopiedRange
+from memstore.ops.repair.salvage import LostRange, read_or_nothing
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 from memstore.wal.seal import commit_is_whole, read_seal
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from memstore.errors import MemstoreError
 from memstore.format.checked import may_be_the_same
 from memstore.format.manifest import ManifestLine, decode_manifest_line
-from memstore.ops.good_copies import FileOfStore, GoodCopies
+from memstore.ops.repair.good_copies import FileOfStore, GoodCopies
 
 
 @dataclass(frozen=True, slots=True)

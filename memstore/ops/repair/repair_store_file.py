@@ -37,11 +37,11 @@ from memstore.fs.storage import Storage
 from memstore.ids import ID_TAIL_CHARS, WRITER_NUMBER_MAX, directory_agent
 from memstore.lifecycle.needles import line_id
 from memstore.manifest.reader import load_manifest
-from memstore.ops.bit_search import find_flip_in_line
-from memstore.ops.good_copies import OrderedCopies, file_of_root
 from memstore.ops.layout import Layout, entries_of
-from memstore.ops.quarantine import Quarantine
-from memstore.ops.repair_step import CopiedRange, RepairStep
+from memstore.ops.repair.bit_search import find_flip_in_line
+from memstore.ops.repair.good_copies import OrderedCopies, file_of_root
+from memstore.ops.repair.quarantine import Quarantine
+from memstore.ops.repair.repair_step import CopiedRange, RepairStep
 from memstore.ring import build_ring
 from memstore.wal.seal import read_header
 

@@ -11,8 +11,8 @@ from memstore.errors import StorageError
 from memstore.format.manifest import Block, PackedFile, TrashedFile
 from memstore.fs.storage import StorageFile
 from memstore.manifest.index import BlockRef, FrameRef
-from memstore.ops.bit_search import find_flip
-from memstore.ops.good_copies import FileOfStore, GoodCopies, file_of_agent, take
+from memstore.ops.repair.bit_search import find_flip
+from memstore.ops.repair.good_copies import FileOfStore, GoodCopies, file_of_agent, take
 
 Refuse = Callable[[bytes], str | None]
 """Why a line that no index lists may not be taken for a record; None where it may."""

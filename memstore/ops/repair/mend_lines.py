@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from memstore.format.checked import verified_body
-from memstore.ops.bit_search import find_flip_in_line
-from memstore.ops.good_copies import Taken
+from memstore.ops.repair.bit_search import find_flip_in_line
+from memstore.ops.repair.good_copies import Taken
 
 _LINE_BREAK = 0x0A
 _END = b'"}'
