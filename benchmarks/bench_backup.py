@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from time import perf_counter
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over
 from benchmarks.floors import copy_and_sync
 from benchmarks.measure import Bench
@@ -31,10 +31,10 @@ def bench_backup(bench: Bench) -> None:
 
     def take() -> None:
         for directory in (dest, plain):
-            shutil.rmtree(directory, ignore_errors=True)
+            put_aside(directory)
         os.sync()
         seconds["floor"].append(copy_and_sync(os.path.join(root, "memory"), plain))
-        shutil.rmtree(plain)
+        put_aside(plain)
         with MemStore(root) as store:
             with bench.meter.running():
                 began = perf_counter()

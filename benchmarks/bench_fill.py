@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from time import perf_counter
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over
 from benchmarks.floors import FLOOR_BATCH, write_batches, write_each
 from benchmarks.measure import Bench
@@ -129,5 +129,5 @@ def _remove(store: MemStore, root: str, total: int) -> None:
     store.close()
     assert stats["records"] == total
     assert stats["lanes"]["open"] == stats["lanes"]["sealed"] == 0
-    shutil.rmtree(root)
+    put_aside(root)
     os.sync()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from time import perf_counter
 from typing import Any
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over, percentile
 from benchmarks.floors import fdatasync_us, write_batches
 from benchmarks.measure import Bench
@@ -66,8 +66,8 @@ def bench_fill_async(bench: Bench) -> None:
     def after(runner: asyncio.Runner, store: AsyncMemStore) -> None:
         runner.run(store.close())
         runner.close()
-        shutil.rmtree(root)
-        shutil.rmtree(root + "-alone")
+        put_aside(root)
+        put_aside(root + "-alone")
         os.sync()
 
     bench.run(fill, setup=before, teardown=after)

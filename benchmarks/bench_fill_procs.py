@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over
 from benchmarks.measure import Bench
 from benchmarks.report import Headline, Ratio, Report, Row, judged
@@ -58,7 +58,7 @@ def bench_fill_procs(bench: Bench, durability: str) -> None:
             merged[count].append(count * each / _seconds(found, until="merged"))
             if count == 2:
                 us.extend(time for item in found for time in item["us"])
-            shutil.rmtree(root)
+            put_aside(root)
 
     bench.run(take, rounds=max(bench.sizes.rounds - 1, 1))  # starting processes is what takes long
     name = f"fill_procs[{durability}]"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from time import perf_counter
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over
 from benchmarks.floors import forget_files, read_and_parse
 from benchmarks.measure import Bench
@@ -46,7 +46,7 @@ def bench_import_tree(bench: Bench) -> None:
             seconds["merged"].append(perf_counter() - began)
         assert report.files == files
 
-    bench.run(load, setup=before, teardown=lambda _: shutil.rmtree(root))
+    bench.run(load, setup=before, teardown=lambda _: put_aside(root))
     report = Report("import_tree", bench.scratch, "fsync", files, size)
     report.headline = Headline(
         "import of the tree",

@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import Any
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over, percentile
 from benchmarks.floors import fdatasync_us
 from benchmarks.measure import Bench
@@ -33,7 +34,7 @@ def bench_mixed(bench: Bench) -> None:
     mix = ["mix", root, f"--operations={bench.sizes.mixed_operations}", f"--agent={_READ_AGENT}"]
 
     def take() -> None:
-        shutil.rmtree(root, ignore_errors=True)
+        put_aside(root)
         shutil.copytree(old, root)
         os.sync()
         syncs.append(percentile(fdatasync_us(os.path.join(bench.scratch, "sync")), 0.5))

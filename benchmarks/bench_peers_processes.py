@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 
+from benchmarks.aside import put_aside
 from benchmarks.measure import Bench
 from benchmarks.peers.contest import Entry, entries, results, scaled
 from benchmarks.peers.peer import Peer
@@ -58,7 +58,7 @@ def _contend(entry: Entry, directory: str, *, each: int) -> None:
     finally:
         if keeper is not None:
             keeper.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        put_aside(directory)
         os.sync()
 
 

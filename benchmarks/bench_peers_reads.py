@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from benchmarks.aside import MakeDirectory, empty_files
 from benchmarks.library import CACHES_OFF
 from benchmarks.measure import Bench
 from benchmarks.peers.contest import Entry, asked_in_turn, entries, ratios, results, scaled, write_all
@@ -82,10 +82,9 @@ def _fill(entry: Entry, directory: str, *, agents: int) -> Filled:
 
 
 @pytest.fixture(scope="module")
-def filled(request: pytest.FixtureRequest, sizes: Sizes) -> Iterator[list[Filled]]:
+def filled(make_directory: MakeDirectory, sizes: Sizes) -> Iterator[list[Filled]]:
     """Our own without its caches, memstore with them, then every peer."""
-    base = os.path.abspath(request.config.getoption("--bench-dir") or tempfile.gettempdir())
-    scratch = tempfile.mkdtemp(prefix="memstore-peers-", dir=base)
+    scratch = make_directory("memstore-peers-")
     made: list[Filled] = []
     try:
         for number, entry in enumerate(entries(["does not matter"])):
@@ -101,7 +100,7 @@ def filled(request: pytest.FixtureRequest, sizes: Sizes) -> Iterator[list[Filled
         for each in made:
             if each.peer is not None:
                 each.peer.close()
-        shutil.rmtree(scratch, ignore_errors=True)
+        empty_files(scratch)
 
 
 def bench_peers_get(bench: Bench, filled: list[Filled]) -> None:

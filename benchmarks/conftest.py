@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.aside import MakeDirectory, empty_files
 from benchmarks.library import Library
 from benchmarks.machine import is_in_memory, machine, machine_line
 from benchmarks.measure import Bench, Publish
@@ -96,16 +97,30 @@ def rounds(sizes: Sizes) -> int:
     return sizes.rounds
 
 
+@pytest.fixture(scope="session")
+def make_directory(request: pytest.FixtureRequest) -> Iterator[MakeDirectory]:
+    """Makes empty directories, which go when everything is measured and not before (`benchmarks.aside`)."""
+    made: list[str] = []
+
+    def make(prefix: str) -> str:
+        made.append(tempfile.mkdtemp(prefix=prefix, dir=_base(request.config)))
+        return made[-1]
+
+    yield make
+    for directory in made:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest.fixture
-def scratch(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty directory on a real disk, gone afterwards."""
+def scratch(request: pytest.FixtureRequest, make_directory: MakeDirectory) -> Iterator[str]:
+    """An empty directory on a real disk, emptied afterwards."""
     base = _base(request.config)
     if is_in_memory(base) and request.config.getoption("--size") != "smoke":
         pytest.fail(f"{base} is in memory, where syncs cost nothing: choose a directory on a disk with --bench-dir")
-    directory = tempfile.mkdtemp(prefix="memstore-bench-", dir=base)
+    directory = make_directory("memstore-bench-")
     give_memory_back()
     yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    empty_files(directory)
 
 
 @pytest.fixture
@@ -115,11 +130,9 @@ def bench(benchmark: BenchmarkFixture, scratch: str, sizes: Sizes, publish: Publ
 
 
 @pytest.fixture(scope="session")
-def library(request: pytest.FixtureRequest, sizes: Sizes) -> Iterator[Library]:
+def library(make_directory: MakeDirectory, sizes: Sizes) -> Library:
     """Stores that several workloads read."""
-    directory = tempfile.mkdtemp(prefix="memstore-library-", dir=_base(request.config))
-    yield Library(directory, sizes)
-    shutil.rmtree(directory, ignore_errors=True)
+    return Library(make_directory("memstore-library-"), sizes)
 
 
 @pytest.fixture(scope="session")

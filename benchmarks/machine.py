@@ -14,7 +14,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.figures import percentile
-from benchmarks.floors import fdatasync_us
+from benchmarks.floors import create_us, fdatasync_us
 from memstore.fs.local import LocalStorage
 
 LIBRARIES = ("memstore", "msgspec", "orjson", "xxhash", "zstandard", "tantivy", "duckdb")
@@ -37,6 +37,7 @@ def machine(directory: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         "fdatasync_us": round(_fdatasync_us(directory), 1),
+        "create_us": round(_create_us(directory), 1),
         "versions": versions(LIBRARIES),
     }
 
@@ -56,7 +57,7 @@ def machine_line(directory: str) -> str:
     """The same as one line."""
     found = machine(directory)
     runtime = f"{found['implementation']} {found['python']}"
-    place = f"{found['file_system']}, fdatasync {found['fdatasync_us']} µs"
+    place = f"{found['file_system']}, fdatasync {found['fdatasync_us']} µs, a new file {found['create_us']} µs"
     return f"{found['cpus']} CPUs, {found['kernel']}, {place}, {runtime}"
 
 
@@ -70,6 +71,13 @@ def _fdatasync_us(directory: str) -> float:
     """Median of 100; far under 100 µs, and whatever stands in for a disk here answers before anything is safe."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         return percentile(fdatasync_us(os.path.join(scratch, "sync"), rounds=100), 0.5)
+
+
+@cache
+def _create_us(directory: str) -> float:
+    """Median of 200; 10 to 30 µs. Ten times that, and much was removed in the last minutes (`benchmarks.aside`)."""
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        return percentile(create_us(scratch), 0.5)
 
 
 def _processor() -> str:

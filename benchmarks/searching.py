@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 import tantivy
 
+from benchmarks.aside import put_aside
 from benchmarks.workloads import SEED, memories
 from memstore import MemStore
 from memstore.filters import build_filter
@@ -90,7 +90,7 @@ class BareIndex:
     """tantivy alone: one index, the same fields, fed with documents that are ready."""
 
     def __init__(self, path: str) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+        put_aside(path)
         os.makedirs(path)
         self.compiler = Compiler(Analyzer("english"))
         self._index = tantivy.Index(self.compiler.schema, path=path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Literal, Self
 
+from benchmarks.aside import put_aside
 from memstore import MemStore
 from memstore.clock import ManualClock
 from memstore.config import LifecycleSettings
@@ -125,7 +126,7 @@ def _is_hot(name: str) -> bool:
 
 def copied(source: str, target: str) -> str:
     """A fresh copy of a store, in the page cache and on disk."""
-    shutil.rmtree(target, ignore_errors=True)
+    put_aside(target)
     shutil.copytree(source, target)
     os.sync()
     return target

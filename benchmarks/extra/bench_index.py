@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from time import perf_counter
 
 import pytest
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over
 from benchmarks.measure import Bench
 from benchmarks.report import Ratio, Report, Row
@@ -76,7 +76,7 @@ def bench_append_while_indexing(bench: Bench) -> None:
         if daemon is not None:
             daemon.terminate()
             daemon.wait()
-        shutil.rmtree(root)
+        put_aside(root)
 
     def take() -> None:
         fill("alone", indexing=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import over
 from benchmarks.floors import fdatasync_us
 from benchmarks.measure import Bench
@@ -81,7 +81,7 @@ def bench_fill_replica(bench: Bench) -> None:
         for store in stores.values():
             store.close()
         for name in (*_NAMES, "second"):
-            shutil.rmtree(os.path.join(scratch, name))
+            put_aside(os.path.join(scratch, name))
 
     bench.run(fill, setup=before, teardown=after)
     bench.conclude(_report(scratch, rates, syncs, turns))

@@ -5,13 +5,14 @@ from benchmarks.floors.copy import copy_and_sync
 from benchmarks.floors.parse import forget_files, read_and_parse, unpack_and_parse
 from benchmarks.floors.read import OpenFiles
 from benchmarks.floors.select import SelectByKey
-from benchmarks.floors.write import FLOOR_BATCH, fdatasync_us, write_batches, write_each
+from benchmarks.floors.write import FLOOR_BATCH, create_us, fdatasync_us, write_batches, write_each
 
 __all__ = [
     "FLOOR_BATCH",
     "OpenFiles",
     "SelectByKey",
     "copy_and_sync",
+    "create_us",
     "fdatasync_us",
     "forget_files",
     "read_and_parse",

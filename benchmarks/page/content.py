@@ -46,10 +46,9 @@ def _opening(run: Run) -> Iterator[Block]:
             ("processors", f"{machine['cpus']}, {machine['processor']}"),
             ("memory", f"{machine['memory_gib']} GiB"),
             ("system", machine["kernel"]),
-            (
-                "file system",
-                f"{machine['file_system']}; write and `fdatasync` of one record {machine['fdatasync_us']} µs",
-            ),
+            ("file system", machine["file_system"]),
+            ("one record written and synced (`fdatasync`)", f"{machine['fdatasync_us']} µs"),
+            ("an empty file made", f"{machine.get('create_us', '?')} µs"),
             ("Python", f"{machine['implementation']} {machine['python']}"),
             ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
             ("load of the machine", f"{load}; {_busy(run)}"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TypeVar
 
+from benchmarks.aside import put_aside
 from benchmarks.figures import percentile
 from benchmarks.peers.ours import MemstorePeer
 from benchmarks.peers.peer import Peer, Reach
@@ -123,7 +123,7 @@ def filled_in_turn(entry: Entry, directory: str, batches: Iterable[list[Memory]]
         entry.failed = f"{type(error).__name__}: {error}"
         return
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        put_aside(directory)
         os.sync()  # what one left dirty is not charged to the next
     entry.operations = len(taken)
     entry.us += taken

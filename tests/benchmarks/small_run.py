@@ -53,7 +53,8 @@ def run(*reports, size="bench", machine_cpus=2):
         "machine_info": {
             "cpus": machine_cpus, "processor": "a processor", "memory_gib": 8.0, "kernel": "Linux 6",
             "file_system": "ext4",
-            "python": "3.11.7", "implementation": "cpython", "fdatasync_us": 40.0, "versions": {"orjson": "3.10"},
+            "python": "3.11.7", "implementation": "cpython", "fdatasync_us": 40.0, "create_us": 12.5,
+            "versions": {"orjson": "3.10"},
         },
         "memstore": {"size": size, "rounds": 3, "load": [0.1, 1.4], "took_s": 570},
         "benchmarks": [{"extra_info": each} for each in (*told, *(() if reports else (peers(),)))],
