@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from memstore.codec.checksum import checksum
-from memstore.codec.zstd import decompress, unpack_parts
+from memstore.codec.zstd import unpack_parts
 from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError
 from memstore.format.forgotten import text_hash
@@ -45,7 +45,8 @@ from memstore.ops.reading_files import IdPiece, IdRun
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.removed_records import RemovedRecords, removed_records
 from memstore.ops.repair.good_copies import GoodCopies, NoCopies
-from memstore.ops.repair.salvage import FileSalvage, copied_piece
+from memstore.ops.repair.good_pieces import stored_lines
+from memstore.ops.repair.salvage import FileSalvage
 from memstore.ops.repair.salvage_day_file import IN_LANES, DayFilePlace, salvage_day_file
 from memstore.ops.repair.salvage_packed_file import PackedFilePlace, salvage_packed_file
 from memstore.ops.repair.salvaged_index import SalvagedIndex, salvage_index
@@ -495,16 +496,7 @@ class _Planning:
             yield IdRun((IdPiece(*place, functools.partial(self._load, each, piece), priority),))
 
     def _load(self, each: FileSalvage, piece: BlockRef | FrameRef) -> bytes:
-        data = each.flipped.get(piece.offset)
-        if piece.offset in each.copied:
-            data = copied_piece(each, piece, self._copies)
-        if data is None:
-            file = self._storage.open_read(each.path)
-            try:
-                data = file.read(piece.offset, piece.length)
-            finally:
-                file.close()
-        return decompress(data, raw_length=piece.frame.raw_length) if isinstance(piece, FrameRef) else data
+        return stored_lines(self._storage, each, piece, copies=self._copies)
 
     def _hide_forgotten(self) -> None:
         """Hide again what was forgotten, as far as FORGOTTEN says which records that were."""

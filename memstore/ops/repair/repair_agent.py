@@ -25,12 +25,11 @@ import msgspec
 import orjson
 
 from memstore.cache.lru import LruCache
-from memstore.codec.checksum import checksum
 from memstore.codec.zstd import CHECKSUM_BYTES
 from memstore.engine.engine import Engine
 from memstore.engine.piece import Piece
 from memstore.engine.piece_reader import PieceReader
-from memstore.errors import CorruptionError, StorageError
+from memstore.errors import StorageError
 from memstore.format.forgotten import Changing, text_hash
 from memstore.format.frames import SeekEntry, content_check, encode_seek_table
 from memstore.format.lines import ID_STAMP_CHARS, agent_prefix, split_lines
@@ -57,11 +56,11 @@ from memstore.manifest.compaction import TOKEN_KEPT_US
 from memstore.manifest.index import BlockRef, FrameRef, Hidden, Manifest
 from memstore.ops.layout import entries_of
 from memstore.ops.repair.good_copies import GoodCopies
+from memstore.ops.repair.good_pieces import mended_bytes, stored_bytes, stored_frames
 from memstore.ops.repair.plan_agent import AgentPlan
 from memstore.ops.repair.quarantine import Quarantine
 from memstore.ops.repair.repair_step import CopiedRange, RepairStep, sources_of
-from memstore.ops.repair.salvage import FileSalvage, copied_piece
-from memstore.ops.repair.salvage_packed_file import stored_frames
+from memstore.ops.repair.salvage import FileSalvage
 from memstore.timestamps import YEAR_10000_US
 
 _log = logging.getLogger(__name__)
@@ -230,7 +229,7 @@ class AgentRepair:
         end = 0
         entries: list[SeekEntry] = []
         for piece in each.pieces:
-            data = self._piece_bytes(each, piece, source)
+            data = stored_bytes(each, piece, source, copies=self._copies)
             target.write(data, end)
             end += len(data)
             if isinstance(piece, FrameRef):
@@ -240,22 +239,6 @@ class AgentRepair:
             target.write(table, end)
             end += len(table)
         return end
-
-    def _piece_bytes(self, each: FileSalvage, piece: BlockRef | FrameRef, source: StorageFile | None) -> bytes:
-        data = each.flipped.get(piece.offset)
-        if piece.offset in each.copied:
-            data = copied_piece(each, piece, self._copies)
-        elif data is None and source is not None:
-            data = source.read(piece.offset, piece.length)
-        if data is None or checksum(data) != piece.xxh3:
-            raise CorruptionError(
-                each.path,
-                offset_bytes=piece.offset,
-                length_bytes=piece.length,
-                reason="it has changed since it was looked at",
-                records=piece.records,
-            )
-        return data
 
     # -- the index, and files that have lost something
 
@@ -421,20 +404,8 @@ class _MendingReader(PieceReader):
 
     def data(self, manifest: Manifest | None, piece: Piece) -> bytes:
         """See `PieceReader.data`."""
-        mended = self._each.flipped.get(piece.offset)
-        if piece.offset in self._each.copied:
-            mended = copied_piece(self._each, piece, self._copies)
-        if mended is None:
-            return super().data(manifest, piece)
-        if checksum(mended) != piece.xxh3:
-            raise CorruptionError(
-                self._each.path,
-                offset_bytes=piece.offset,
-                length_bytes=piece.length,
-                reason="its good copy has changed",
-                records=piece.records,
-            )
-        return mended
+        mended = mended_bytes(self._each, piece, copies=self._copies)
+        return super().data(manifest, piece) if mended is None else mended
 
     def adjoining(self, manifest: Manifest, blocks: Sequence[BlockRef]) -> bytes:
         """See `PieceReader.adjoining`."""

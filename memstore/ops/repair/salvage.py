@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from memstore.codec.checksum import checksum
-from memstore.engine.piece import Piece
-from memstore.errors import StorageError
 from memstore.format.manifest import Block, PackedFile, TrashedFile
-from memstore.fs.storage import StorageFile
 from memstore.manifest.index import BlockRef, FrameRef
-from memstore.ops.repair.bit_search import find_flip
-from memstore.ops.repair.good_copies import FileOfStore, GoodCopies, file_of_agent, take
 
 Refuse = Callable[[bytes], str | None]
 """Why a line that no index lists may not be taken for a record; None where it may."""
@@ -87,42 +81,3 @@ class FileSalvage:
     def can_stay(self) -> bool:
         """Whether the file can stay as it is."""
         return self.blocks is not None or self.packed is not None
-
-
-def read_or_nothing(file: StorageFile, offset: int, length: int) -> bytes:
-    """Bytes of a file that is to be saved; nothing where the disk refuses them."""
-    try:
-        return file.read(offset, length)
-    except StorageError:
-        return b""
-
-
-def take_mended(
-    salvage: FileSalvage, data: bytes, *, offset: int, length: int, xxh3: str, copies: GoodCopies, file: FileOfStore
-) -> bytes | None:
-    """The bytes that a checksum asks for, noted as mended; None where they cannot be had.
-
-    Args:
-        salvage: of the file.
-        data: what stands in it.
-        offset: where.
-        length: how long it has to be.
-        xxh3: its checksum.
-        copies: where good copies may be had.
-        file: what it is.
-    """
-    taken = take(copies, file, offset, length, lambda copied: checksum(copied) == xxh3)
-    if taken is not None:
-        salvage.copied[offset] = taken.source
-        return taken.data
-    found = find_flip(data, xxh3) if len(data) == length else None
-    if found is not None:
-        salvage.flipped[offset] = found
-    return found
-
-
-def copied_piece(salvage: FileSalvage, piece: Piece, copies: GoodCopies) -> bytes:
-    """The bytes of a piece that a source had when the file was looked at; empty where none has them any more."""
-    file, xxh3 = file_of_agent(salvage.path), piece.xxh3
-    taken = take(copies, file, piece.offset, piece.length, lambda copied: checksum(copied) == xxh3)
-    return b"" if taken is None else taken.data

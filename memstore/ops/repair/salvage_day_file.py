@@ -13,8 +13,9 @@ from memstore.format.names import parse_day_file_name
 from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import SETTLED, BlockRef
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.repair.good_copies import GoodCopies, file_of_agent
-from memstore.ops.repair.salvage import FileSalvage, LostRange, Refuse, read_or_nothing, take_mended
+from memstore.ops.repair.good_copies import GoodCopies
+from memstore.ops.repair.salvage import FileSalvage, LostRange, Refuse
+from memstore.ops.repair.take_piece import read_or_nothing, take_piece
 from memstore.timestamps import US_PER_DAY, day_start_us
 
 IN_LANES = "it stands in a lane, which is merged again"
@@ -79,7 +80,7 @@ def salvage_day_file(
             if block.offset > end and file is not None and refuse is not None:
                 contiguous &= _adopt(result, file, (end, min(block.offset, size)), lines=lines, refuse=refuse)
             contiguous &= block.offset == end or refuse is not None
-            _take(result, file, block, place, lines=lines, copies=copies)
+            _take(result, file, block, lines=lines, copies=copies)
             end = block.offset + block.length
         if file is not None and refuse is not None and size > end:
             contiguous &= _adopt(result, file, (end, size), lines=lines, refuse=refuse)
@@ -108,28 +109,14 @@ def _take(
     result: FileSalvage,
     file: StorageFile | None,
     block: BlockRef,
-    place: DayFilePlace,
     *,
     lines: RecordLines,
     copies: GoodCopies,
 ) -> None:
     """Take a block whole, mended or not at all."""
-    data = b"" if file is None else read_or_nothing(file, block.offset, block.length)
-    if len(data) != block.length or checksum(data) != block.xxh3:
-        mended = take_mended(
-            result,
-            data,
-            offset=block.offset,
-            length=block.length,
-            xxh3=block.xxh3,
-            copies=copies,
-            file=file_of_agent(place.path),
-        )
-        if mended is None:
-            reason = "the file is missing" if file is None else "its checksum does not agree"
-            result.lost.append(LostRange(block.offset, block.length, block.records, reason))
-            return
-        data = mended
+    data = take_piece(result, block, file, copies)
+    if data is None:
+        return
     listed = split_lines(data)
     if lines.fault(listed, records=block.records, t_min=block.t_min, t_max=block.t_max) is None and not isinstance(
         lines.decoded(listed), str
@@ -138,12 +125,17 @@ def _take(
         return
     # The bytes are those that were written, and what was written of them is wrong: what they say counts.
     result.changed = True
-    described = list(_described(data, block.offset, block.file, lines, lambda _: None))
-    for each in described:
-        if isinstance(each, BlockRef):
-            result.pieces.append(each)
-        elif isinstance(each, LostRange):
+    flipped, source = result.flipped.pop(block.offset, None), result.copied.pop(block.offset, None)
+    for each in _described(data, block.offset, block.file, lines, lambda _: None):
+        if isinstance(each, LostRange):
             result.lost.append(each)
+        elif isinstance(each, BlockRef):
+            result.pieces.append(each)
+            if source is not None:
+                result.copied[each.offset] = source
+            if flipped is not None:
+                start = each.offset - block.offset
+                result.flipped[each.offset] = flipped[start : start + each.length]
 
 
 def _adopt(

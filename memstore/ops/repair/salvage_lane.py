@@ -27,7 +27,8 @@ from memstore.ops.record_lines import RecordLines
 from memstore.ops.repair.bit_search import find_flip, find_flip_in_line
 from memstore.ops.repair.good_copies import FileOfStore, GoodCopies, Taken, take
 from memstore.ops.repair.repair_step import CopiedRange
-from memstore.ops.repair.salvage import LostRange, read_or_nothing
+from memstore.ops.repair.salvage import LostRange
+from memstore.ops.repair.take_piece import read_or_nothing
 from memstore.wal.scan import LaneEnd, LineWindow, ScannedCommit, ScannedDamage, ScannedEnd, scan_lane
 from memstore.wal.seal import commit_is_whole, read_seal
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from memstore.codec.checksum import RunningChecksum, checksum
+from memstore.codec.checksum import RunningChecksum
 from memstore.codec.zstd import CHECKSUM_BYTES, decompress
-from memstore.errors import CorruptionError, StorageError
+from memstore.errors import StorageError
 from memstore.format.frames import SeekEntry, content_check, decode_seek_table, seek_table_bytes
 from memstore.format.lines import split_lines
 from memstore.format.manifest import PackedFile, TrashedFile
@@ -19,8 +19,9 @@ from memstore.fs.storage import Storage, StorageFile
 from memstore.lifecycle.collapse import Expander
 from memstore.manifest.index import FrameRef, frame_refs
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.repair.good_copies import GoodCopies, file_of_agent
-from memstore.ops.repair.salvage import FileSalvage, LostRange, copied_piece, read_or_nothing, take_mended
+from memstore.ops.repair.good_copies import GoodCopies
+from memstore.ops.repair.salvage import FileSalvage, LostRange
+from memstore.ops.repair.take_piece import read_or_nothing, take_piece
 from memstore.packed.kinds import KindCounter
 from memstore.packed.rebuild import rebuild_frames
 
@@ -134,22 +135,9 @@ class _PackedSalvage:
     def _take(self, file: StorageFile | None, ref: FrameRef) -> None:
         """Take a frame whole, mended or not at all."""
         result = self._result
-        packed = b"" if file is None else read_or_nothing(file, ref.offset, ref.length)
-        if len(packed) != ref.length or checksum(packed) != ref.xxh3:
-            mended = take_mended(
-                result,
-                packed,
-                offset=ref.offset,
-                length=ref.length,
-                xxh3=ref.xxh3,
-                copies=self._copies,
-                file=file_of_agent(self._place.path),
-            )
-            if mended is None:
-                reason = "the file is missing" if file is None else "its checksum does not agree"
-                result.lost.append(LostRange(ref.offset, ref.length, ref.records, reason))
-                return
-            packed = mended
+        packed = take_piece(result, ref, file, self._copies)
+        if packed is None:
+            return
         try:
             data = decompress(packed, raw_length=ref.frame.raw_length)
         except ValueError as error:
@@ -216,32 +204,6 @@ class _PackedSalvage:
         )
 
     _found: Sequence[FrameRef] = ()
-
-
-def stored_frames(
-    salvage: FileSalvage, file: StorageFile | None, *, copies: GoodCopies
-) -> Iterator[tuple[FrameRef, bytes]]:
-    """The good frames of a file, unpacked, in order.
-
-    Raises:
-        CorruptionError: one is no longer what it was when the file was looked at.
-    """
-    for piece in salvage.pieces:
-        assert isinstance(piece, FrameRef), piece
-        packed = salvage.flipped.get(piece.offset)
-        if piece.offset in salvage.copied:
-            packed = copied_piece(salvage, piece, copies)
-        elif packed is None:
-            packed = b"" if file is None else file.read(piece.offset, piece.length)
-        if checksum(packed) != piece.xxh3:
-            raise CorruptionError(
-                salvage.path,
-                offset_bytes=piece.offset,
-                length_bytes=piece.length,
-                reason="it has changed since it was looked at",
-                records=piece.records,
-            )
-        yield piece, decompress(packed, raw_length=piece.frame.raw_length)
 
 
 def _not_at_hand(needle: bytes) -> bytes:
