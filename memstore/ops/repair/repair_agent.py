@@ -55,9 +55,9 @@ from memstore.lifecycle.worker import worker_packer
 from memstore.manifest.compaction import TOKEN_KEPT_US
 from memstore.manifest.index import BlockRef, FrameRef, Hidden, Manifest
 from memstore.ops.layout import entries_of
+from memstore.ops.repair.agent_plan import AgentPlan
 from memstore.ops.repair.good_copies import GoodCopies
 from memstore.ops.repair.good_pieces import mended_bytes, stored_bytes, stored_frames
-from memstore.ops.repair.plan_agent import AgentPlan
 from memstore.ops.repair.quarantine import Quarantine
 from memstore.ops.repair.repair_step import CopiedRange, RepairStep, sources_of
 from memstore.ops.repair.salvage import FileSalvage

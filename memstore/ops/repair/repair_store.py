@@ -25,7 +25,7 @@ import msgspec
 from memstore.clock import Clock
 from memstore.engine.catalog import check_shard_is_there
 from memstore.engine.engine import Engine
-from memstore.errors import MemstoreError, StorageError
+from memstore.errors import MemstoreError
 from memstore.format.names import MANIFEST, SHARD_LOCK, StorePaths, lane_token
 from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import make_durable_directories
@@ -34,19 +34,20 @@ from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.lifecycle.turn import own_turn
-from memstore.manifest.reader import load_manifest
 from memstore.ops.check import Progress, check_store
 from memstore.ops.finding import Finding
 from memstore.ops.layout import Layout, read_layout
+from memstore.ops.repair.agent_plan import AgentPlan
 from memstore.ops.repair.good_copies import OrderedCopies
 from memstore.ops.repair.lost_agents import lost_agents
-from memstore.ops.repair.plan_agent import AgentPlan, AgentPlanner, agent_of_directory
+from memstore.ops.repair.plan_agent import plan_agent
 from memstore.ops.repair.quarantine import Quarantine
 from memstore.ops.repair.repair_agent import AgentRepair, steps_of
 from memstore.ops.repair.repair_lane import LaneRepair, lanes_to_release, lost_lanes
 from memstore.ops.repair.repair_small_files import SmallFileRepair
 from memstore.ops.repair.repair_step import RepairStep
 from memstore.ops.repair.repair_store_file import StoreFileRepair
+from memstore.ops.repair.whose_directory import agent_by_records, agent_of_directory
 from memstore.ops.report import CheckReport
 
 _log = logging.getLogger(__name__)
@@ -275,27 +276,24 @@ class _Run:
     # -- agents
 
     def _agents(self, engine: Engine, findings: Iterable[Finding]) -> None:
-        planner = AgentPlanner(engine, self._copies)
         twice = {finding.agent for finding in findings if finding.kind == "record"}
         for directory in _directories(engine, read_layout(self._storage, self._paths), findings):
-            self._attempt(directory, partial(self._agent, engine, planner, directory, twice))
+            self._attempt(directory, partial(self._agent, engine, directory, twice))
 
     def _lost_agents(self, engine: Engine) -> None:
         """Bring back agents of which the second copy has everything, and the store has no directory any more."""
-        planner = AgentPlanner(engine, self._copies)
         for directory, agent in lost_agents(engine).items():
-            self._attempt(directory, partial(self._agent, engine, planner, directory, set(), agent=agent))
+            self._attempt(directory, partial(self._agent, engine, directory, set(), agent=agent))
 
     def _agent(
         self,
         engine: Engine,
-        planner: AgentPlanner,
         directory: str,
         twice: set[str | None],
         *,
         agent: str | None = None,
     ) -> None:
-        agent = agent or _agent_of(engine, directory)
+        agent = agent or agent_of_directory(engine, directory)
         if agent is None:
             sentence = (
                 f"{directory} is left as it is: neither its name nor a record in it says whose it is. Look at it, and "
@@ -304,8 +302,11 @@ class _Run:
             self._tell(RepairStep("withheld", directory, sentence))
             return
         directory, other = self._placed(engine, directory, agent)
+        plan = partial(plan_agent, engine, self._copies, directory, agent, compare_ids=agent in twice, other=other)
         if self._plan_only:
-            for step in steps_of(planner.plan(directory, agent, compare_ids=agent in twice, other=other)):
+            for step in steps_of(
+                plan_agent(engine, self._copies, directory, agent, compare_ids=agent in twice, other=other)
+            ):
                 self._tell(step)
             return
         shards = sorted({os.path.dirname(each) for each in (directory, other) if each})
@@ -315,12 +316,12 @@ class _Run:
                 check_shard_is_there(engine.storage, shard)
                 locks.enter_context(locked(engine.storage, os.path.join(shard, SHARD_LOCK), timeout_s=LOCK_WAIT_S))
             make_durable_directories(engine.storage, directory)
-            plan = planner.plan(directory, agent, compare_ids=agent in twice, other=other)
-            if self._must_wait(engine, plan) or plan.is_nothing:
+            planned = plan()
+            if self._must_wait(engine, planned) or planned.is_nothing:
                 return
-            for step in steps_of(plan):
+            for step in steps_of(planned):
                 self._tell(step)
-            AgentRepair(engine, self._copies, self._quarantine).carry_out(plan)
+            AgentRepair(engine, self._copies, self._quarantine).carry_out(planned)
 
     def _must_wait(self, engine: Engine, plan: AgentPlan) -> bool:
         """Whether a merge of the agent was stopped and could not be repeated: what it writes must not be moved away."""
@@ -442,18 +443,8 @@ def _home_of(engine: Engine, layout: Layout, name: str) -> str:
         if engine.storage.identify(path) is not None:
             return path
     first = next(iter(layout.shards.values()))
-    agent = directory_agent(name) or agent_of_directory(engine, os.path.join(first, name))
+    agent = directory_agent(name) or agent_by_records(engine, os.path.join(first, name))
     return os.path.join(first, name) if agent is None else layout.homes(agent)[0]
-
-
-def _agent_of(engine: Engine, directory: str) -> str | None:
-    try:
-        manifest = load_manifest(engine.storage, directory)
-    except StorageError:
-        manifest = None
-    if manifest is not None:
-        return manifest.agent
-    return directory_agent(os.path.basename(directory)) or agent_of_directory(engine, directory)
 
 
 def _pinned(store: StoreFile, agent: str, index: int) -> StoreFile:
