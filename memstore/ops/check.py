@@ -35,7 +35,7 @@ from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
 from memstore.manifest.index import Manifest
 from memstore.manifest.reader import load_manifest
-from memstore.ops.agent_look import CLEAN_UP
+from memstore.ops.agent_findings import CLEAN_UP
 from memstore.ops.check_agent import AgentCheck
 from memstore.ops.check_lane import check_lane
 from memstore.ops.check_small_files import check_small_files

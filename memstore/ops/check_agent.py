@@ -15,7 +15,8 @@ from memstore.engine.lane_set import LaneSet
 from memstore.format.names import parse_cold_file_name
 from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
-from memstore.ops.agent_look import REBUILD, AgentLook, AgentResult
+from memstore.ops.agent_findings import REBUILD, AgentResult
+from memstore.ops.agent_look import AgentLook
 from memstore.ops.finding import Finding
 from memstore.ops.layout import Layout, entries_of
 from memstore.ops.reading_files import ForgottenNow, OnBytes, OnFile, nothing_forgotten

@@ -22,8 +22,8 @@ from memstore.errors import CorruptionError, MemstoreError, NotFoundError, Stora
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, tier_of
 from memstore.format.store_file import ReplicaEntry
 from memstore.fs.storage import Storage
-from memstore.ops.agent_look import UNEXPLAINED
 from memstore.ops.check import Progress, StoreCheck
+from memstore.ops.check_surplus import UNEXPLAINED
 from memstore.ops.compare_copy import MISSING_MAX, Difference, compare_agent
 from memstore.ops.finding import Finding, Kind
 from memstore.ops.reading_files import StoppedError
