@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.repair.repair_step import RepairStep
-from memstore.ops.repair.repair_store import RepairReport
 from memstore.store import MemStore
 
 

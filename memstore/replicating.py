@@ -7,8 +7,8 @@ from typing import Any
 
 from memstore.engine.engine import Engine
 from memstore.ops.repair.repair_copy import repair_copy
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.repair.repair_step import RepairStep
-from memstore.ops.repair.repair_store import RepairReport
 from memstore.replica.replicator import Replicator
 from memstore.replica.setup import add_replica, remove_replica
 from memstore.replica.status import replica_status

@@ -32,8 +32,9 @@ from memstore.lifecycle.jobs import LifecycleJobs, Scrub
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.scheduler import LifecycleScheduler
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.repair.repair_step import RepairStep
-from memstore.ops.repair.repair_store import RepairReport, repair_store
+from memstore.ops.repair.repair_store import repair_store
 from memstore.ops.scrub import Scrub as StoreScrub
 from memstore.ops.scrub import scrub_stats
 from memstore.record import MemoryRecord, decode_record

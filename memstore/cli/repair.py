@@ -15,8 +15,8 @@ from memstore.cli.output import Output
 from memstore.cli.progress import Progress, progress_bar
 from memstore.cli.render import print_document, print_rows
 from memstore.errors import CorruptionError, UsageError
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.repair.repair_step import RepairStep
-from memstore.ops.repair.repair_store import RepairReport
 from memstore.store import repair
 
 OnStep = Callable[[RepairStep], None]

@@ -18,7 +18,8 @@ from test_lifecycle_crashes import act_forget, records, spread, told, write_back
 
 from memstore.format.names import StorePaths, tier_of
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.ops.repair.repair_store import RepairReport, repair_store
+from memstore.ops.repair.repair_report import RepairReport
+from memstore.ops.repair.repair_store import repair_store
 from memstore.testing.crashing import CrashingStorage
 
 Lines = dict[str, list[bytes]]

@@ -18,7 +18,8 @@ from memstore.backup.find_copies import find_copies
 from memstore.format.names import StorePaths
 from memstore.fs.trees import remove_tree
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.ops.repair.repair_store import RepairReport, repair_store
+from memstore.ops.repair.repair_report import RepairReport
+from memstore.ops.repair.repair_store import repair_store
 from memstore.testing.crashing import CrashingStorage
 from memstore.wal import mirror
 

@@ -22,7 +22,7 @@ from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ops.check_copy import check_copy
 from memstore.ops.finding import Finding
-from memstore.ops.repair.repair_store import RepairReport
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.report import CheckReport
 
 IN_COPY = [kind for kind in KINDS if kind not in ("STORE.json", "reads")]

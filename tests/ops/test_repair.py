@@ -25,7 +25,8 @@ from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ops.repair.bit_search import find_flip, find_flip_in_line
 from memstore.ops.repair.mend_lines import mended_lines
-from memstore.ops.repair.repair_store import RepairReport, repair_store
+from memstore.ops.repair.repair_report import RepairReport
+from memstore.ops.repair.repair_store import repair_store
 from memstore.ops.report import CheckReport
 from memstore.store import open_engine, repair
 from memstore.testing.faulty import FaultyStorage

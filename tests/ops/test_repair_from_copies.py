@@ -15,7 +15,7 @@ from test_check import of_kind
 from test_repair import SETTINGS, content, kinds, lines_in, mend, overwrite
 
 from memstore.errors import ReadOnlyError, UsageError
-from memstore.ops.repair.repair_store import RepairReport
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.store import repair
 
 

@@ -15,7 +15,7 @@ from memstore.manifest.index import SETTLED, BlockRef
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.repair.bit_search import SEARCH_BYTES_MAX
 from memstore.ops.repair.good_copies import NoCopies, OrderedCopies, TreeCopies
-from memstore.ops.repair.good_pieces import stored_lines
+from memstore.ops.repair.good_pieces import piece_lines
 from memstore.ops.repair.salvage_day_file import DayFilePlace, salvage_day_file
 
 
@@ -46,4 +46,4 @@ def test_a_mended_block_of_which_the_index_says_what_is_not_so_is_read_piece_by_
     )
     assert len(found.pieces) > 1
     assert not found.lost
-    assert b"".join(stored_lines(storage, found, piece, copies=copies) for piece in found.pieces) == data
+    assert b"".join(piece_lines(storage, found, piece, copies=copies) for piece in found.pieces) == data

@@ -14,7 +14,7 @@ from memstore.ops.repair.good_copies import GoodCopies, file_of_agent, take
 from memstore.ops.repair.salvage import FileSalvage
 
 
-def stored_bytes(
+def piece_bytes(
     salvage: FileSalvage, piece: BlockRef | FrameRef, file: StorageFile | None, *, copies: GoodCopies
 ) -> bytes:
     """The bytes of a piece as they were written.
@@ -55,13 +55,13 @@ def mended_bytes(salvage: FileSalvage, piece: Piece, *, copies: GoodCopies) -> b
     return data
 
 
-def stored_lines(storage: Storage, salvage: FileSalvage, piece: BlockRef | FrameRef, *, copies: GoodCopies) -> bytes:
-    """The lines of a piece, unpacked. Raises: as `stored_bytes`; FileNotFoundError: the file has moved."""
+def piece_lines(storage: Storage, salvage: FileSalvage, piece: BlockRef | FrameRef, *, copies: GoodCopies) -> bytes:
+    """The lines of a piece, unpacked. Raises: as `piece_bytes`; FileNotFoundError: the file has moved."""
     data = mended_bytes(salvage, piece, copies=copies)
     if data is None:
         file = storage.open_read(salvage.path)
         try:
-            data = stored_bytes(salvage, piece, file, copies=copies)
+            data = piece_bytes(salvage, piece, file, copies=copies)
         finally:
             file.close()
     return decompress(data, raw_length=piece.frame.raw_length) if isinstance(piece, FrameRef) else data
@@ -70,10 +70,10 @@ def stored_lines(storage: Storage, salvage: FileSalvage, piece: BlockRef | Frame
 def stored_frames(
     salvage: FileSalvage, file: StorageFile | None, *, copies: GoodCopies
 ) -> Iterator[tuple[FrameRef, bytes]]:
-    """The good frames of a packed file, unpacked, in order. Raises: as `stored_bytes`."""
+    """The good frames of a packed file, unpacked, in order. Raises: as `piece_bytes`."""
     for piece in salvage.pieces:
         assert isinstance(piece, FrameRef), piece
-        packed = stored_bytes(salvage, piece, file, copies=copies)
+        packed = piece_bytes(salvage, piece, file, copies=copies)
         yield piece, decompress(packed, raw_length=piece.frame.raw_length)
 
 

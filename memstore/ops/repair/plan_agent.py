@@ -21,7 +21,7 @@ from memstore.ops.repair.agent_files import AgentFiles
 from memstore.ops.repair.agent_plan import AgentPlan
 from memstore.ops.repair.each_once import keep_each_once
 from memstore.ops.repair.good_copies import GoodCopies, NoCopies
-from memstore.ops.repair.good_pieces import stored_lines
+from memstore.ops.repair.good_pieces import piece_lines
 from memstore.ops.repair.hide_again import found_forgotten
 from memstore.ops.repair.lost_index_lines import has_lost_lines
 from memstore.ops.repair.salvage import FileSalvage
@@ -180,7 +180,7 @@ class _Planning:
         return any(piece.offset >= committed for piece in found.pieces)
 
     def _load(self, each: FileSalvage, piece: BlockRef | FrameRef) -> bytes:
-        return stored_lines(self._storage, each, piece, copies=self._copies)
+        return piece_lines(self._storage, each, piece, copies=self._copies)
 
 
 def _current_copy(engine: Engine) -> str | None:

@@ -16,8 +16,8 @@ from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths
 from memstore.ops.check import Progress
 from memstore.ops.check_copy import check_copy
 from memstore.ops.finding import Finding
+from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.repair.repair_step import RepairStep
-from memstore.ops.repair.repair_store import RepairReport
 from memstore.replica.copy_agent import Anew
 from memstore.replica.replicator import Replicator
 
