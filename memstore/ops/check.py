@@ -43,7 +43,7 @@ from memstore.ops.finding import Finding
 from memstore.ops.layout import entries_of, read_layout, size_of
 from memstore.ops.reading_files import FileResult, OnBytes, StoppedError
 from memstore.ops.removed_records import forgotten_by_agent, removed_records
-from memstore.ops.report import CheckReport
+from memstore.ops.report import CheckReport, carry_out
 
 Progress = Callable[[int, int], None]
 """Told how much is done, and how much there is: bytes in a full check, lanes and agents in a quick one."""
@@ -81,13 +81,8 @@ def check_store(
         StorageError: the root cannot be read.
     """
     report = CheckReport(paths.root, full, on_finding=on_finding)
-    began_s = clock.monotonic_s()
-    try:
-        StoreCheck(storage, paths, report, progress=progress, stop=stop).run()
-    except StoppedError:
-        report.finished = False
-    report.seconds = clock.monotonic_s() - began_s
-    return report
+    check = StoreCheck(storage, paths, report, progress=progress, stop=stop)
+    return carry_out(report, check.run, clock=clock)
 
 
 class StoreCheck:

@@ -27,7 +27,7 @@ from memstore.ops.check_surplus import UNEXPLAINED
 from memstore.ops.compare_copy import MISSING_MAX, Difference, compare_agent
 from memstore.ops.finding import Finding, Kind
 from memstore.ops.reading_files import StoppedError
-from memstore.ops.report import CheckReport
+from memstore.ops.report import CheckReport, carry_out
 from memstore.replica.replicator import is_mirrored, why_not
 from memstore.timestamps import iso_text
 from memstore.wal.scan import ScannedCommit, scan_lane
@@ -73,18 +73,13 @@ def check_copy(
         raise UsageError(f"{paths.root} is the second copy itself: check it without --copy, or the store with it")
     if store.replica is None:
         raise NotFoundError(f"{paths.root} has no second copy; `memstore replica add DIR` gives it one")
-    report = CheckReport(store.replica.path, full, on_finding=on_finding)
-    began_s = clock.monotonic_s()
-    standing = standing_of(storage, store.replica, store.id, root=paths.root)
-    if standing == "copy":
-        try:
-            _CopyCheck(storage, paths, store.replica, report, clock=clock, progress=progress, stop=stop).run()
-        except StoppedError:
-            report.finished = False
-    else:
-        report.add(Finding("replica", "unread", store.replica.path, why_not(store.replica, standing), records=None))
-    report.seconds = clock.monotonic_s() - began_s
-    return report
+    entry, report = store.replica, CheckReport(store.replica.path, full, on_finding=on_finding)
+    standing = standing_of(storage, entry, store.id, root=paths.root)
+    if standing != "copy":
+        report.add(Finding("replica", "unread", entry.path, why_not(entry, standing), records=None))
+        return report
+    check = _CopyCheck(storage, paths, entry, report, clock=clock, progress=progress, stop=stop)
+    return carry_out(report, check.run, clock=clock)
 
 
 class _CopyCheck:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from memstore.clock import Clock
 from memstore.ops.finding import Finding
+from memstore.ops.reading_files import StoppedError
 
 FINDINGS_MAX = 10_000
 """Findings that a report lists, some 5 MB; all are told as they are found, and all are counted."""
@@ -112,3 +114,14 @@ class CheckReport:
             "checked": asdict(self.checked),
             "seconds": round(self.seconds, 3),
         }
+
+
+def carry_out(report: CheckReport, look: Callable[[], None], *, clock: Clock) -> CheckReport:
+    """Look until the end, or until `StoppedError` says to stop; a report that says which, and how long it took."""
+    began_s = clock.monotonic_s()
+    try:
+        look()
+    except StoppedError:
+        report.finished = False
+    report.seconds = clock.monotonic_s() - began_s
+    return report
