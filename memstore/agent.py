@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 from memstore.engine.engine import Engine
 from memstore.engine.record_reader import OnDamage
 from memstore.errors import NotFoundError
-from memstore.filters import Filters, RecordFilter, build_filter, check_names
+from memstore.filters import EVERYTHING, Filters, RecordFilter, build_filter, check_names
 from memstore.finder import Finder, OwnSearchFilters
 from memstore.ids import check_agent_id, parse_id
 from memstore.lifecycle.forget import ForgetReport, Forgetter
@@ -220,5 +220,7 @@ class AgentMemory:
 
     def _filter(self, filters: Filters) -> RecordFilter:
         self._engine.check_open()
+        if not filters:
+            return EVERYTHING
         check_names(filters, Filters.__annotations__)
         return build_filter(now_us=self._engine.clock.now_us(), **filters)

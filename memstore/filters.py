@@ -90,6 +90,10 @@ class RecordFilter:
         return all(key in record.context and record.context[key] == value for key, value in self.context)
 
 
+EVERYTHING = RecordFilter()
+"""What a caller gives who names nothing."""
+
+
 def build_filter(
     *,
     now_us: int,

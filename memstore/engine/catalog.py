@@ -71,7 +71,7 @@ def agent_homes(store: StoreFile, shard_paths: Mapping[int, str], agent: str) ->
         old = _place(store.previous, agent)
         if old != places[0]:
             places.append(old)
-    return [os.path.join(shard_paths[index], agent_directory(agent)) for index in places]
+    return [f"{shard_paths[index]}/{agent_directory(agent)}" for index in places]
 
 
 def check_shard_is_there(storage: Storage, path: str) -> None:

@@ -43,7 +43,7 @@ class LaneSet:
         known_end: Callable[[str], int | None],
     ) -> None:
         self._storage = storage
-        self._paths = paths
+        self._directory = paths.lanes
         self._handles = handles
         self._index_bytes_max = index_bytes_max
         self._known_end = known_end
@@ -59,7 +59,7 @@ class LaneSet:
             unreadable: dict[str, CorruptionError] = {}
             for name in names:
                 token = lane_token(name)
-                path = os.path.join(self._paths.lanes, name)
+                path = os.path.join(self._directory, name)
                 reader = self._readers.get(token)
                 try:
                     if reader is None:
@@ -89,7 +89,7 @@ class LaneSet:
 
     def names(self) -> list[str]:
         """Names of all lanes, sorted."""
-        return sorted(e.name for e in self._storage.list_directory(self._paths.lanes) if is_lane_name(e.name))
+        return sorted(e.name for e in self._storage.list_directory(self._directory) if is_lane_name(e.name))
 
     @property
     def unreadable(self) -> list[CorruptionError]:

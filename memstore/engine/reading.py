@@ -91,16 +91,16 @@ class Reading:
             complete = True
             for day in reversed(days) if newest_first else days:
                 first, end = self._bounds(day_start_us(day), day_start_us(day) + US_PER_DAY)
-                for line in sweep(self._pieces(day, since_us, until_us), max(low, first), min(high, end)):
-                    if line is None:
+                for lines in sweep(self._pieces(day, since_us, until_us), max(low, first), min(high, end)):
+                    if lines is None:
                         complete = False
                         break
-                    if newest_first:
-                        high = line
-                    else:
-                        low = line + b"\0"
                     self._moves = 0  # it has got on: only moves in a row count
-                    yield line
+                    yield from lines
+                    if newest_first:
+                        high = lines[-1]
+                    else:
+                        low = lines[-1] + b"\0"
                 if not complete:
                     break
                 # The day is done: should files move now, the new look starts behind it.
@@ -287,8 +287,8 @@ class Reading:
         self._report(error)
         return False
 
-    def _sweep_up(self, pieces: list[Piece], low: bytes, high: bytes) -> Iterator[bytes | None]:
-        """Lines of one day, oldest first; a None means: begin again."""
+    def _sweep_up(self, pieces: list[Piece], low: bytes, high: bytes) -> Iterator[list[bytes] | None]:
+        """Lines of one day, oldest first, one or more at a time; a None means: begin again."""
         pieces.sort(key=_t_min)
         window: list[bytes] = []
         for index, piece in enumerate(pieces):
@@ -299,12 +299,14 @@ class Reading:
             window = _merged(window, lines)
             if index + 1 < len(pieces):
                 cut = bisect.bisect_left(window, time_bound(self._prefix, pieces[index + 1].t_min))
-                yield from window[:cut]
-                window = window[cut:]
-        yield from window
+                if cut:
+                    yield window[:cut]
+                    window = window[cut:]
+        if window:
+            yield window
 
-    def _sweep_down(self, pieces: list[Piece], low: bytes, high: bytes) -> Iterator[bytes | None]:
-        """Lines of one day, newest first; a None means: begin again."""
+    def _sweep_down(self, pieces: list[Piece], low: bytes, high: bytes) -> Iterator[list[bytes] | None]:
+        """Lines of one day, newest first, one or more at a time; a None means: begin again."""
         pieces.sort(key=_t_max, reverse=True)
         window: list[bytes] = []
         for index, piece in enumerate(pieces):
@@ -315,9 +317,11 @@ class Reading:
             window = _merged(window, lines)
             if index + 1 < len(pieces):
                 cut = bisect.bisect_left(window, time_bound(self._prefix, pieces[index + 1].t_max + 1))
-                yield from reversed(window[cut:])
-                window = window[:cut]
-        yield from reversed(window)
+                if cut < len(window):
+                    yield window[cut:][::-1]
+                    window = window[:cut]
+        if window:
+            yield window[::-1]
 
 
 def _merged(window: list[bytes], lines: list[bytes]) -> list[bytes]:

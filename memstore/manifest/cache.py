@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from memstore.format.names import MANIFEST
 from memstore.fs.storage import Storage
 from memstore.manifest.index import Manifest
 from memstore.manifest.reader import load_manifest
@@ -43,7 +41,7 @@ class ManifestCache:
             if known is not None:
                 self._entries.move_to_end(directory)
         if known is not None:
-            identity = self._storage.identify(os.path.join(directory, MANIFEST))
+            identity = self._storage.identify(known.path)
             if identity is not None and known.stands_at(identity):
                 return known
         manifest = load_manifest(self._storage, directory, known)
