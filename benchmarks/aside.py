@@ -9,12 +9,11 @@ whoever makes files next.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
-from itertools import count
 
 MakeDirectory = Callable[[str], str]
 """Gives an empty directory whose name begins so (the fixture ``make_directory``)."""
-_number = count()
 
 
 def put_aside(path: str) -> None:
@@ -25,7 +24,8 @@ def put_aside(path: str) -> None:
     if not os.path.lexists(path):
         return
     empty_files(path)
-    os.rename(path, f"{path}.aside-{next(_number)}")
+    parent, name = os.path.split(path)
+    os.rename(path, os.path.join(tempfile.mkdtemp(prefix=f"{name}-aside-", dir=parent), name))
 
 
 def empty_files(directory: str) -> None:

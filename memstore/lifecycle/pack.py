@@ -126,9 +126,9 @@ class Packer:
         """
         home = self._directory_of(manifest, recipe.tier)
         outputs = [
-            _Output(self._storage, home, manifest.agent, recipe, version=manifest.next_version),
+            _Output(self._storage, home, manifest, recipe, version=manifest.next_version),
             _Output(
-                self._storage, os.path.join(home, TRASH_DIRECTORY), manifest.agent, recipe, manifest.next_version + 1
+                self._storage, os.path.join(home, TRASH_DIRECTORY), manifest, recipe, version=manifest.next_version + 1
             ),
         ]
         try:
@@ -210,10 +210,12 @@ class _Flow:
 class _Output:
     """One packed file in the making; there is no file until the first line comes."""
 
-    def __init__(self, storage: Storage, directory: str, agent: str, recipe: Recipe, version: int) -> None:
+    def __init__(self, storage: Storage, directory: str, manifest: Manifest, recipe: Recipe, *, version: int) -> None:
         self._storage = storage
         self._directory = directory
-        self._prefix_bytes = len(agent_prefix(agent))
+        # The agent's own directory holds the MANIFEST and the sources: what is lost with its name is lost with them.
+        self._may_be_new = directory != manifest.directory
+        self._prefix_bytes = len(agent_prefix(manifest.agent))
         self._recipe = recipe
         self._version = version
         self._temporary: str | None = None
@@ -236,7 +238,8 @@ class _Output:
     def add(self, data: bytes, ingested: int) -> None:
         """Whole lines."""
         if self._writer is None:
-            make_durable_directories(self._storage, self._directory)
+            if self._may_be_new:
+                make_durable_directories(self._storage, self._directory)
             self._temporary = temporary_path(self._directory)
             self._file = self._storage.create(self._temporary)
             self._writer = PackedWriter(
