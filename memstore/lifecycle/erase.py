@@ -35,16 +35,10 @@ from memstore.fs.lock import locked
 from memstore.ids import check_agent_id, parse_id
 from memstore.lifecycle.commit import LOCK_WAIT_S, Committer, MergeUnfinishedError
 from memstore.lifecycle.erase_agent import AgentPlaces, AgentRemoval, check_places, find_agent, readable_manifest
+from memstore.lifecycle.erase_picker import Picked, Picker
 from memstore.lifecycle.erase_proof import EraseJob, EraseProof
-from memstore.lifecycle.erase_records import (
-    Chosen,
-    ChosenByHash,
-    Everything,
-    Picked,
-    Picker,
-    RecordRemoval,
-    UpTo,
-)
+from memstore.lifecycle.erase_records import RecordRemoval
+from memstore.lifecycle.erase_selection import Chosen, ChosenByHash, Everything, UpTo
 from memstore.lifecycle.holds import HoldsFile
 from memstore.lifecycle.needles import AgentLines, HashedLines, IdLines
 from memstore.lifecycle.pack import Packer

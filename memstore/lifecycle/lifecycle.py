@@ -13,8 +13,9 @@ from memstore.lifecycle.erase import Eraser
 from memstore.lifecycle.forget import Forgetter
 from memstore.lifecycle.holds import HoldsFile
 from memstore.lifecycle.manager import Manager
+from memstore.lifecycle.pack import store_packer
 from memstore.lifecycle.survey import Survey
-from memstore.lifecycle.worker import Worker, worker_packer
+from memstore.lifecycle.worker import Worker
 
 _OPEN_FILES_MAX = 64
 _FRAME_CACHE_BYTES = 8 * 1024 * 1024
@@ -53,7 +54,7 @@ class Lifecycle:
         )
         self.holds = HoldsFile(engine.storage, engine.paths)
         committer = Committer(engine)
-        packer = worker_packer(engine, reader)
+        packer = store_packer(engine, reader)
         self.forgetter = Forgetter(engine, committer=committer, packer=packer, holds=self.holds)
         self.eraser = Eraser(
             engine,

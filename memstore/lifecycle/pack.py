@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from memstore.codec.checksum import RunningChecksum
+from memstore.engine.engine import Engine
 from memstore.engine.piece_reader import PieceReader
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.lines import agent_prefix, bare_lines
@@ -24,7 +25,7 @@ from memstore.format.manifest import PackedFile
 from memstore.format.names import TRASH_DIRECTORY, Tier, cold_file_name, warm_file_name
 from memstore.fs.atomic import make_durable_directories, temporary_path, try_unlink
 from memstore.fs.storage import Storage
-from memstore.lifecycle.collapse import Collapser, Expander
+from memstore.lifecycle.collapse import Collapser, Expander, OwnRepeatFieldError
 from memstore.lifecycle.sources import SortedLines, sorted_lines
 from memstore.manifest.index import Hidden, Manifest
 from memstore.packed.kinds import KindCounter
@@ -103,7 +104,7 @@ class Packer:
         self._directory_of = directory_of
 
     def build(self, manifest: Manifest, sources: Sequence[str], recipe: Recipe) -> Built:
-        """Build what takes the place of ``sources``.
+        """Build what takes the place of ``sources``; with repeats whole, where a record could be taken for one.
 
         Raises:
             CorruptionError: a source is damaged, or the result does not hold what went in.
@@ -111,7 +112,14 @@ class Packer:
             StorageFullError: no space; nothing is left behind.
         """
         records = sum(ref.records for name in sources for ref in manifest.file_refs(name))
-        return self.build_from(manifest, sorted_lines(self._reader, manifest, sources), recipe, records=records)
+
+        def built(recipe: Recipe) -> Built:
+            return self.build_from(manifest, sorted_lines(self._reader, manifest, sources), recipe, records=records)
+
+        try:
+            return built(recipe)
+        except OwnRepeatFieldError:
+            return built(recipe.whole())
 
     def build_from(self, manifest: Manifest, parts: Iterable[SortedLines], recipe: Recipe, *, records: int) -> Built:
         """Build files of an agent from lines.
@@ -122,7 +130,7 @@ class Packer:
             recipe: what becomes of them.
             records: how many there have to be.
 
-        Raises: as `build`.
+        Raises: as `build`; OwnRepeatFieldError: a record could be taken for a repeat.
         """
         home = self._directory_of(manifest, recipe.tier)
         outputs = [
@@ -154,6 +162,15 @@ class Packer:
     def drop_under(self, directory: str) -> None:
         """Close what is open below a directory, and forget what was unpacked: a file that is open stays on the disk."""
         self._reader.drop_under(directory)
+
+
+def store_packer(engine: Engine, reader: PieceReader) -> Packer:
+    """A packer that puts each tier where it belongs in an engine's store."""
+
+    def directory_of(manifest: Manifest, tier: Tier) -> str:
+        return engine.catalog.state.archive_of(manifest.agent) if tier == "cold" else manifest.directory
+
+    return Packer(engine.storage, reader=reader, directory_of=directory_of)
 
 
 def _never_asked(needle: bytes) -> bytes:

@@ -88,6 +88,11 @@ def others_split(ids: Hidden) -> Split:
     return lambda lines, _: [line[:length] not in needles for line in lines]
 
 
+def whole_split(lines: list[bytes], _: int) -> list[bool]:
+    """All lines go to the trash."""
+    return [True] * len(lines)
+
+
 def digest_change(
     agent: str, settings: LifecycleSettings, *, now_us: int, held: Callable[[str, str, int], bool]
 ) -> Change:

@@ -10,6 +10,7 @@ from memstore.engine.engine import Engine
 from memstore.format.manifest import PackedFile, TrashedFile
 from memstore.format.names import file_version, parse_day_file_name
 from memstore.fs.atomic import TEMPORARY_PREFIX
+from memstore.lifecycle.trash import trashed_file
 from memstore.manifest.index import BlockRef
 from memstore.ops.agent_place import AgentPlace, is_in_trash
 from memstore.ops.record_lines import RecordLines
@@ -20,8 +21,6 @@ from memstore.ops.repair.salvage_packed_file import PackedFilePlace, salvage_pac
 from memstore.ops.repair.salvaged_index import SalvagedIndex
 from memstore.ops.repair.waiting_lanes import WaitingLanes
 from memstore.ops.unmerged_lanes import is_explained, is_in_lanes
-
-_US_PER_HOUR = 3_600_000_000
 
 
 class AgentFiles:
@@ -177,9 +176,9 @@ class AgentFiles:
     def _trashed(self, found: FileSalvage) -> TrashedFile:
         """What lies in the trash stays there, for as long as if it had been put there now."""
         packed = found.packed or PackedFile(file=found.name, size=0, xxh3="", frames=[], kinds=[])
-        grace_us = int(self._engine.settings.storage.retention.grace_hours * _US_PER_HOUR)
         reason = "it lay in the trash when the MANIFEST was written anew"
-        return TrashedFile(packed=packed, at=self._now_us, purge_at=self._now_us + grace_us, reason=reason)
+        grace_hours = self._engine.settings.storage.retention.grace_hours
+        return trashed_file(packed, reason=reason, now_us=self._now_us, grace_hours=grace_hours)
 
     def _copies_of(self, path: str) -> GoodCopies:
         """Where good copies of a file may be had.

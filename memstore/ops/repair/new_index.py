@@ -9,9 +9,9 @@ import msgspec
 
 from memstore.format.manifest import Block, Chunk, PackedFile, State, TrashedFile
 from memstore.format.names import parse_day_file_name
+from memstore.lifecycle.digests_kept import as_digested
 from memstore.lifecycle.pack import Built
 from memstore.manifest.compaction import TOKEN_KEPT_US
-from memstore.manifest.index import Manifest
 from memstore.ops.repair.agent_plan import AgentPlan
 from memstore.ops.repair.salvage import FileSalvage
 
@@ -45,7 +45,9 @@ def new_index(
     for each, result in built:
         one = result.live or result.trash
         if one is not None:
-            _sort_in(each, _as_digested(one, each, manifest), packed, trash)
+            was_packed = each.listed and parse_day_file_name(each.name) is None
+            old = manifest.packed_file(each.name) if was_packed else None
+            _sort_in(each, as_digested(one, old), packed, trash)
     gone = [each.name for each in plan.files if not plan.is_kept(each) and not each.is_missing]
     return State(
         at=now_us,
@@ -90,11 +92,3 @@ def _sort_in(each: FileSalvage, known: PackedFile, packed: list[PackedFile], tra
         trash.append(msgspec.structs.replace(each.trashed, packed=known))
     else:
         packed.append(known)
-
-
-def _as_digested(packed: PackedFile, each: FileSalvage, manifest: Manifest) -> PackedFile:
-    """What was said of digests in a file is said of the one that takes its place; how many were lost nobody counted."""
-    if not each.listed or parse_day_file_name(each.name) is not None:
-        return packed
-    old = manifest.packed_file(each.name)
-    return msgspec.structs.replace(packed, digests=min(old.digests, packed.records), digested_until=old.digested_until)

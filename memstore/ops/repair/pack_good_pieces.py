@@ -18,10 +18,9 @@ from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import StorageFile
 from memstore.ids import SUFFIX_CHARS
 from memstore.lifecycle.collapse import Expander, OwnRepeatFieldError
-from memstore.lifecycle.pack import Built, Recipe
-from memstore.lifecycle.recipes import recipe_for
+from memstore.lifecycle.pack import Built, Recipe, store_packer
+from memstore.lifecycle.recipes import recipe_for, whole_split
 from memstore.lifecycle.sources import SortedLines, sorted_lines
-from memstore.lifecycle.worker import worker_packer
 from memstore.manifest.index import BlockRef, Hidden, Manifest
 from memstore.ops.agent_place import is_in_trash
 from memstore.ops.repair.agent_plan import AgentPlan
@@ -62,7 +61,7 @@ class GoodPiecesPacker:
         tier: Tier = "cold" if tier_of(each.name) == "cold" else "warm"
         drop = Hidden.of(_id_of(needle) for needle in plan.doubled.get(each.path, ()))
         settings = self._engine.settings.storage.lifecycle
-        split = None if each.trashed is None and not is_in_trash(each.path) else _all_to_trash
+        split = None if each.trashed is None and not is_in_trash(each.path) else whole_split
         recipe = recipe_for(tier, plan.agent, settings, drop=drop, split=split)
         try:
             return self._packed(plan, each, recipe, version)
@@ -75,11 +74,11 @@ class GoodPiecesPacker:
         if parse_day_file_name(each.name) is not None:
             records = each.records - plan.repeated.get(each.path, 0)
             parts = _each_once(sorted_lines(reader, _index_of(numbered, each), [each.name]), plan.agent)
-            return worker_packer(self._engine, reader).build_from(numbered, parts, recipe, records=records)
+            return store_packer(self._engine, reader).build_from(numbered, parts, recipe, records=records)
         source = None if each.is_missing else self._storage.open_read(each.path)
         try:
             parts = self._whole_lines(each, source, len(agent_prefix(plan.agent)))
-            return worker_packer(self._engine, reader).build_from(numbered, parts, recipe, records=each.records)
+            return store_packer(self._engine, reader).build_from(numbered, parts, recipe, records=each.records)
         finally:
             if source is not None:
                 source.close()
@@ -147,10 +146,6 @@ def _each_once(parts: Iterable[SortedLines], agent: str) -> Iterator[SortedLines
                 last = line[:needle_bytes]
         if kept:
             yield SortedLines(b"".join(kept), part.ingested)
-
-
-def _all_to_trash(lines: list[bytes], _: int) -> list[bool]:
-    return [True] * len(lines)
 
 
 def _id_of(needle: bytes) -> str:
