@@ -30,8 +30,10 @@ from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.lock import locked, try_lock_file
 from memstore.fs.parts import copy_content
 from memstore.fs.storage import Storage, StorageFile
+from memstore.replica.copied_lanes import note_last_commit
 from memstore.replica.copy_agent import Anew
-from memstore.replica.copy_store import PassReport, StoreCopier, note_last_commit
+from memstore.replica.copy_store import StoreCopier
+from memstore.replica.pass_report import PassReport
 from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end, read_seal
 
