@@ -6,8 +6,8 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
 
 import orjson
 import tantivy
@@ -20,6 +20,7 @@ from memstore.format.names import StorePaths
 from memstore.search.compile import Compiler
 from memstore.search.document import Documents
 from memstore.search.filters import search_filters
+from memstore.search.partition_writer import WRITER_BYTES
 from memstore.search.query import parse_question
 from memstore.search.schema import Analyzer
 from memstore.timestamps import US_PER_DAY, day_start_us, iso_text
@@ -86,8 +87,15 @@ def all_lines(root: str) -> Iterator[bytes]:
             yield from store.agent(agent).lines()
 
 
+class Took(NamedTuple):
+    """Seconds by the clock, and of all processors."""
+
+    wall_s: float
+    processor_s: float
+
+
 class BareIndex:
-    """tantivy alone: one index, the same fields, fed with documents that are ready."""
+    """tantivy alone: one index with the store's schema (words for prefixes too) and analyzers, and its documents."""
 
     def __init__(self, path: str) -> None:
         put_aside(path)
@@ -96,17 +104,21 @@ class BareIndex:
         self._index = tantivy.Index(self.compiler.schema, path=path)
         Analyzer("english").register(self._index)
 
-    def fill(self, lines: Sequence[bytes], *, threads: int = 1) -> float:
-        """Index lines; seconds from the first document to the last merge, without making the documents."""
+    def fill(self, lines: Sequence[bytes]) -> Took:
+        """Index lines, as one partition of a store is: one thread, as much memory, one commit, the last merge.
+
+        Returns:
+            What it took from the first document on; making them, and their JSON, is not in it.
+        """
         documents = Documents(())
         ready = [orjson.dumps(documents.document(line)).decode() for line in lines]
-        began = perf_counter()
-        writer = self._index.writer(64_000_000 * threads, threads)
+        began, processor_began = perf_counter(), process_time()
+        writer = self._index.writer(WRITER_BYTES, 1)
         for document in ready:
             writer.add_json(document)
         writer.commit()
         writer.wait_merging_threads()
-        return perf_counter() - began
+        return Took(perf_counter() - began, process_time() - processor_began)
 
 
 def bare_searchers(root: str) -> list[tantivy.Searcher]:

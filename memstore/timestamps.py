@@ -92,11 +92,9 @@ def id_stamp_to_us(stamp: str) -> int:
     Raises:
         ValueError: not a time of the calendar.
     """
-    return (
-        day_start_us(stamp[:8])
-        + (int(stamp[9:11]) * 3600 + int(stamp[11:13]) * 60 + int(stamp[13:15])) * 1_000_000
-        + int(stamp[16:22])
-    )
+    clock = int(stamp[9:15])  # HHMMSS
+    seconds = clock - 40 * (clock // 100) - 2400 * (clock // 10_000)
+    return day_start_us(stamp[:8]) + seconds * 1_000_000 + int(stamp[16:22])
 
 
 def datetime_to_us(moment: dt.datetime, *, assume_tz: dt.tzinfo = dt.UTC) -> int:

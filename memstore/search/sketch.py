@@ -21,11 +21,9 @@ _OFFSET = 100_000
 
 def bucket_of(value: float) -> int:
     """The bucket of a finite number: 0 for zero, positive or negative by its sign."""
-    size = abs(value)
-    if size < _SMALLEST:
-        return 0
-    number = math.ceil(math.log(size) / _LOG_GAMMA) + _OFFSET
-    return number if value > 0 else -number
+    if value >= _SMALLEST:
+        return math.ceil(math.log(value) / _LOG_GAMMA) + _OFFSET
+    return -bucket_of(-value) if value <= -_SMALLEST else 0
 
 
 def value_of(bucket: int) -> float:
