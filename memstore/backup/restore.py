@@ -19,7 +19,6 @@ from contextlib import contextmanager
 
 import msgspec
 
-from memstore.backup.create import sync_tree
 from memstore.backup.gone import Gone, forgotten_of, forgotten_of_points, read_gone
 from memstore.backup.laying_out import lay_out
 from memstore.backup.moment import Moment, find_moment
@@ -37,7 +36,7 @@ from memstore.format.names import StorePaths
 from memstore.format.store_file import StoreFile, decode_store_file, encode_store_file
 from memstore.fs.local import can_sync_file_system
 from memstore.fs.storage import Storage
-from memstore.fs.trees import remove_tree
+from memstore.fs.trees import remove_tree, sync_tree
 from memstore.ids import WRITER_NUMBER_MAX
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.turn import own_turn

@@ -1,4 +1,4 @@
-"""Directories as wholes: every file below one, and its removal."""
+"""Directories as wholes: every file below one, its removal, and what makes it durable."""
 
 from __future__ import annotations
 
@@ -45,3 +45,20 @@ def remove_tree(storage: Storage, path: str, *, last: str | None = None, durably
     storage.remove_directory(path)
     if durably:
         storage.sync_directory(os.path.dirname(path))
+
+
+def sync_tree(storage: Storage, root: str) -> None:
+    """Make every file and name below a directory durable, one by one."""
+    directories = {root}
+    for path in files_below(storage, root):
+        file = storage.open_read(path)
+        try:
+            file.sync_data()
+        finally:
+            file.close()
+        directory = os.path.dirname(path)
+        while len(directory) > len(root):
+            directories.add(directory)
+            directory = os.path.dirname(directory)
+    for directory in sorted(directories, key=len, reverse=True):
+        storage.sync_directory(directory)

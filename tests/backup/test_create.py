@@ -208,9 +208,9 @@ def test_files_that_move_between_the_list_and_the_copy_are_listed_again(rich_ope
 
 def _bring_after(store: MemStore, monkeypatch: Any, moves: list[threading.Thread]) -> list[bool]:
     """Let maintenance run to its end between the first listing and the first copy."""
-    from memstore.backup.create import _Making
+    from memstore.backup.staging import Staging
 
-    bring, brought = _Making._bring, []
+    bring, brought = Staging.bring, []
 
     def slow(self: Any, listing: Any, **how: Any) -> bool:
         if len(moves) == 1 and not moves[0].is_alive():
@@ -219,13 +219,13 @@ def _bring_after(store: MemStore, monkeypatch: Any, moves: list[threading.Thread
         brought.append(bring(self, listing, **how))
         return brought[-1]
 
-    monkeypatch.setattr(_Making, "_bring", slow)
+    monkeypatch.setattr(Staging, "bring", slow)
     return brought
 
 
 def test_a_file_of_a_damaged_agent_that_goes_meanwhile_keeps_no_other_agent_out(tmp_path, dest, monkeypatch):
     """Of an agent whose MANIFEST is damaged nobody can tell which files count, so one may be a merge's or a move's."""
-    from memstore.backup.create import _Making
+    from memstore.backup.staging import Staging
 
     root = str(tmp_path / "store")
     engine = make_engine(root)
@@ -234,14 +234,14 @@ def test_a_file_of_a_damaged_agent_that_goes_meanwhile_keeps_no_other_agent_out(
     engine.drain(timeout_s=5)
     first, second = files_named(root, "MANIFEST")  # in the order in which they are listed
     flip(first, 30)
-    bring = _Making._bring
+    bring = Staging.bring
 
     def slow(self: Any, listing: Any, **how: Any) -> bool:
         for path in Path(first).parent.glob("*.jsonl"):
             path.unlink()
         return bring(self, listing, **how)
 
-    monkeypatch.setattr(_Making, "_bring", slow)
+    monkeypatch.setattr(Staging, "bring", slow)
     report = create_backup(engine, str(dest))
     (there,) = Path(report.path).glob("memory/shards/*/*/*.jsonl")
     assert there.parent.name == Path(second).parent.name
