@@ -12,7 +12,8 @@ from memstore.format.names import lane_token
 from memstore.fs.lock import locked
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.ops.finding import Finding
-from memstore.ops.repair.repair_lane import LaneRepair, lanes_to_release, lost_lanes
+from memstore.ops.repair.plan_lane import LanePlanner, lanes_to_release, lost_lanes
+from memstore.ops.repair.repair_lane import LaneRepair
 from memstore.ops.repair.repair_run import RepairRun
 
 
@@ -20,42 +21,42 @@ def repair_lanes(run: RepairRun, engine: Engine, findings: Iterable[Finding]) ->
     """Release lanes that could not be merged and take back those that are lost, or tell how."""
     paths = {finding.path for finding in findings if finding.kind == "lane" and finding.severity == "damage"}
     damaged = {lane_token(os.path.basename(path)) for path in paths}
-    repair = LaneRepair(engine, run.copies)
+    planner = LanePlanner(engine, run.copies)
     engine.lanes.forget()
     for path in lanes_to_release(engine, damaged):
-        run.attempt(path, partial(_lane, run, engine, repair, path))
+        run.attempt(path, partial(_lane, run, engine, planner, path))
     if run.copies.second_copy is not None:
-        run.attempt(run.copies.second_copy, lambda: _lost_lanes(run, engine, repair))
+        run.attempt(run.copies.second_copy, lambda: _lost_lanes(run, engine, planner))
 
 
-def _lane(run: RepairRun, engine: Engine, repair: LaneRepair, path: str) -> None:
+def _lane(run: RepairRun, engine: Engine, planner: LanePlanner, path: str) -> None:
     if run.plan_only:
-        plan = repair.plan(path)
+        plan = planner.plan(path)
         if plan is not None:
             plan.close()
             run.tell(plan.step)
         return
     with locked(engine.storage, engine.paths.lock("merge"), timeout_s=LOCK_WAIT_S):
-        plan = repair.plan(path)
+        plan = planner.plan(path)
         if plan is None:
             return
         try:
             run.tell(plan.step)
             if not plan.is_written:
-                repair.carry_out(plan, run.quarantine)
+                LaneRepair(engine).carry_out(plan, run.quarantine)
         finally:
             plan.close()
 
 
-def _lost_lanes(run: RepairRun, engine: Engine, repair: LaneRepair) -> None:
+def _lost_lanes(run: RepairRun, engine: Engine, planner: LanePlanner) -> None:
     """Take from the second copy's lanes what the store has lost before it was merged."""
     with ExitStack() as locks:
         if not run.plan_only:  # whose passes remove lanes there, and merges here
             for name in ("replica", "merge"):
                 locks.enter_context(locked(engine.storage, engine.paths.lock(name), timeout_s=LOCK_WAIT_S))
         for copy, name in lost_lanes(engine):
-            plan = repair.plan_lost(name, copy)
+            plan = planner.plan_lost(name, copy)
             if plan is not None:
                 run.tell(plan.step)
                 if not run.plan_only:
-                    repair.restore_lost(plan)
+                    LaneRepair(engine).restore_lost(plan)
