@@ -22,7 +22,8 @@ from memstore.errors import CorruptionError, MemstoreError, NotFoundError, Stora
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, tier_of
 from memstore.format.store_file import ReplicaEntry
 from memstore.fs.storage import Storage
-from memstore.ops.check import Progress, StoreCheck
+from memstore.ops.check import StoreCheck
+from memstore.ops.check_progress import Progress
 from memstore.ops.check_surplus import UNEXPLAINED
 from memstore.ops.compare_copy import MISSING_MAX, Difference, compare_agent
 from memstore.ops.finding import Finding, Kind
@@ -54,7 +55,7 @@ def check_copy(
         paths: the store's root.
         clock: for how long it took.
         full: read every byte of the copy.
-        progress: see `memstore.ops.check`.
+        progress: see `Progress`.
         on_finding: told of each finding as it is made.
         stop: asked between reads; the check ends once it says so.
 

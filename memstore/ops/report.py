@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memstore.clock import Clock
+from memstore.errors import StorageError
 from memstore.ops.finding import Finding
 from memstore.ops.reading_files import StoppedError
 
@@ -91,6 +92,14 @@ class CheckReport:
             self.findings.append(finding)
         if self.on_finding is not None:
             self.on_finding(finding)
+
+    def attempt(self, path: str, look: Callable[[], Iterable[Finding]]) -> None:
+        """Add what a look finds. What cannot be read is told, and the rest is looked at all the same."""
+        try:
+            for finding in look():
+                self.add(finding)
+        except StorageError as error:
+            self.add(Finding("unknown_name", "unread", path, str(error)))
 
     def as_dict(self) -> dict[str, Any]:
         """For machines; docs/CLI.md lists the fields."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from memstore.engine.engine import Engine
 from memstore.errors import StorageError
 from memstore.format.names import MANIFEST, TRASH_DIRECTORY, StorePaths
-from memstore.ops.check import Progress
 from memstore.ops.check_copy import check_copy
+from memstore.ops.check_progress import Progress
 from memstore.ops.finding import Finding
 from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.repair.repair_step import RepairStep
@@ -40,7 +40,7 @@ def repair_copy(
         engine: the store, open for writing unless ``plan_only``.
         replicator: brings the copy up to date.
         plan_only: change nothing.
-        progress: of the checks; see `memstore.ops.check`.
+        progress: of the checks; see `Progress`.
         on_step: told of each step: before it is done, unless ``plan_only``.
 
     Raises:

@@ -23,7 +23,8 @@ from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.lifecycle.turn import own_turn
-from memstore.ops.check import Progress, check_store
+from memstore.ops.check import check_store
+from memstore.ops.check_progress import Progress
 from memstore.ops.finding import Finding
 from memstore.ops.layout import read_layout
 from memstore.ops.repair.damaged_agents import is_urgent
@@ -64,7 +65,7 @@ def repair_store(
         copies: where good copies may be had.
         volumes: other volumes on which shards may lie that a lost STORE.json knew.
         plan_only: change nothing.
-        progress: of the checks; see `memstore.ops.check`.
+        progress: of the checks; see `Progress`.
         on_step: told of each step: before it is done, unless ``plan_only``.
 
     Raises:
