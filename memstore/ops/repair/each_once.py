@@ -7,20 +7,17 @@ else in one that it does not, the newest version first.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from memstore.format.lines import split_lines
 from memstore.format.names import file_version
-from memstore.manifest.index import BlockRef, FrameRef
 from memstore.ops.ids_once import twice
 from memstore.ops.reading_files import IdPiece, IdRun
 from memstore.ops.removed_records import RemovedRecords
 from memstore.ops.repair.agent_plan import AgentPlan
+from memstore.ops.repair.good_pieces import LoadLines
 from memstore.ops.repair.salvage import FileSalvage
 from memstore.ops.repair.waiting_lanes import WaitingLanes
-
-LoadLines = Callable[[FileSalvage, BlockRef | FrameRef], bytes]
-"""The lines of a good piece, unpacked."""
 
 
 def keep_each_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from memstore.codec.checksum import checksum
 from memstore.codec.zstd import decompress
@@ -12,6 +12,9 @@ from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import BlockRef, FrameRef
 from memstore.ops.repair.good_copies import GoodCopies, file_of_agent, take
 from memstore.ops.repair.salvage import FileSalvage
+
+LoadLines = Callable[[FileSalvage, BlockRef | FrameRef], bytes]
+"""The lines of a good piece, unpacked."""
 
 
 def piece_bytes(

@@ -8,7 +8,7 @@ from memstore.format.forgotten import text_hash
 from memstore.format.lines import split_lines
 from memstore.lifecycle.needles import line_id
 from memstore.ops.repair.agent_plan import AgentPlan
-from memstore.ops.repair.each_once import LoadLines
+from memstore.ops.repair.good_pieces import LoadLines
 from memstore.ops.repair.waiting_lanes import WaitingLanes
 
 
