@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 
@@ -62,6 +63,19 @@ def make_directories(storage: Storage, path: str) -> None:
     except FileExistsError:
         return
     storage.sync_directory(parent)
+
+
+def make_one_directory(storage: Storage, path: str) -> None:
+    """Create a directory, durably, and none above it: where a volume has gone, nothing is made at its mount point.
+
+    Raises:
+        FileNotFoundError: the one above it is not there.
+    """
+    if storage.identify(path) is not None:
+        return
+    with contextlib.suppress(FileExistsError):
+        storage.make_directory(path)
+    storage.sync_directory(os.path.dirname(path))
 
 
 def make_durable_directories(storage: Storage, path: str) -> None:

@@ -9,11 +9,11 @@ from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.forgotten import text_hash
 from memstore.format.names import MANIFEST, TRASH_DIRECTORY
+from memstore.fs.atomic import make_one_directory
 from memstore.fs.storage import Storage
 from memstore.fs.trees import remove_tree
 from memstore.ids import agent_directory
 from memstore.manifest.reader import load_manifest
-from memstore.replica.copy_agent import make_one_directory
 from memstore.replica.pass_report import PassState
 
 

@@ -27,11 +27,10 @@ from memstore.errors import StorageError
 from memstore.format.forgotten import decode_forgotten
 from memstore.format.names import MANIFEST, StorePaths
 from memstore.format.store_file import ReplicaEntry
-from memstore.fs.atomic import try_unlink
+from memstore.fs.atomic import make_one_directory, try_unlink
 from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.reader import load_manifest
 from memstore.manifest.writer import open_manifest
-from memstore.replica.copy_agent import make_one_directory
 
 _log = logging.getLogger(__name__)
 _SAME_BYTES = 4096
