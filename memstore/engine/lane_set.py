@@ -91,6 +91,10 @@ class LaneSet:
         """Names of all lanes, sorted."""
         return sorted(e.name for e in self._storage.list_directory(self._directory) if is_lane_name(e.name))
 
+    def waiting(self) -> set[str]:
+        """Tokens of the lanes that no merge has let go: what was merged of them may not have been synced."""
+        return {lane_token(name) for name in self.names() if name.endswith(LANE_SUFFIX)}
+
     @property
     def unreadable(self) -> list[CorruptionError]:
         """Lanes whose first line does not verify, as of the last refresh: whose records they hold is unknown."""

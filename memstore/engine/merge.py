@@ -127,7 +127,7 @@ class Merger:
             clock=self._clock,
             metrics=self._metrics,
             lanes=lanes,
-            waiting=lambda: {lane_token(name) for name in self._waiting()},
+            waiting=self._lanes.waiting,
             standing=self._lanes.refresh,
             syncs=syncs,
             run_bytes_max=self._run_bytes_max,

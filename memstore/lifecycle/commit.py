@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from memstore.format.names import (
 from memstore.fs.atomic import make_directories, try_unlink
 from memstore.fs.lock import locked
 from memstore.manifest.compaction import compact_manifest
-from memstore.manifest.index import Manifest
+from memstore.manifest.index import SETTLED, BlockRef, Manifest
 from memstore.manifest.writer import open_manifest
 from memstore.replica.tombstones import CopyTombstones
 
@@ -98,6 +98,25 @@ class Committer:
                 frozenset(lane_token(name) for name in names if name.endswith(LANE_SUFFIX)),
                 frozenset(lane_token(name) for name in names if name.endswith(KEPT_SUFFIX)),
             )
+
+    def await_merges(self, manifest: Manifest, sources: Sequence[str]) -> None:
+        """Return when the merges that made these files are on the disk.
+
+        Nothing may be built of what a power cut could still take back: a result whose sources, and whose agent's very
+        MANIFEST, were gone would look like damage.
+
+        Raises:
+            MergeUnfinishedError: see there.
+            LockedError: a merge did not end in time.
+        """
+        cited = {ref.merge for name in sources for ref in manifest.file_refs(name) if isinstance(ref, BlockRef)}
+        lanes = {token for index in cited if index != SETTLED for token in manifest.merges[index].lanes}
+        # Looked at after the MANIFEST: a lane goes when everything that was merged with it has been synced.
+        if lanes and lanes & self._engine.lanes.waiting():
+            with locked(self._storage, self._engine.paths.lock("merge"), timeout_s=LOCK_WAIT_S):
+                left = lanes & self._engine.lanes.waiting()
+            if left:
+                raise _unfinished(manifest)
 
     def refreshed(self, held: LockedAgent) -> LockedAgent:
         """What is held, with the MANIFEST as it is after a change of one's own."""
@@ -317,9 +336,13 @@ class Committer:
 def _check_merges(held: LockedAgent) -> None:
     assert held.manifest is not None
     if held.manifest.cites(held.standing):
-        raise MergeUnfinishedError(
-            f"{held.manifest.directory}: a merge was interrupted and has to be repeated first; `memstore drain` does it"
-        )
+        raise _unfinished(held.manifest)
+
+
+def _unfinished(manifest: Manifest) -> MergeUnfinishedError:
+    return MergeUnfinishedError(
+        f"{manifest.directory}: a merge was interrupted and has to be repeated first; `memstore drain` does it"
+    )
 
 
 def _stands_for(manifest: Manifest, name: str) -> object:

@@ -68,6 +68,7 @@ class Replacement:
             SourcesChangedError: they are not what they were.
             StorageError: it could not be done; what was there before is there still.
         """
+        self._committer.await_merges(manifest, sources)
         built = self._build(manifest, sources, recipe)
         live = built.live if built.live is None else self._digested(manifest, sources, recipe, built, now_us)
         if live is not None and judged is not None:

@@ -109,6 +109,7 @@ def test_nothing_is_lost_doubled_or_back_after_kill_9_of_who_moves_it(zygote: Zy
                 check(store, zygote, f"{told}, maintained")
                 assert real(store.plan(later)) == [], told
                 assert_no_orphans(store, told=told)
+            tiers_seen |= {kind for kind, paths in agent_files(root).items() if paths}
         tally(KILLS, zygote.kills - kills)
         kills = zygote.kills
     assert {"warm", "cold"} <= tiers_seen

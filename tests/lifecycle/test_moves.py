@@ -467,6 +467,24 @@ def test_days_that_grow_while_a_result_is_built_are_not_moved(
     assert real(store.plan()) == []
 
 
+def test_what_a_merge_could_not_sync_is_not_moved_before_it_can(
+    open_store: Callable[..., MemStore], storage: FaultyStorage
+) -> None:
+    # A power cut would otherwise leave a warm file whose agent has no MANIFEST: damage, as far as anybody can tell.
+    store = open_store()
+    expected = remember(store, records(-20, -8, agents=("a",)))
+    storage.fail("sync_file_system", "sync_data", path="*/shards/*", times=1)
+    storage.recording = True
+    report = store.maintain()
+    assert report.failed[0][0].kind == "merge_lanes"
+    assert all("has to be repeated first" in str(error) for _, error in report.failed[1:])
+    assert not [path for call, path in storage.calls if call == "create" and "/a/" in path], "something was built"
+    assert tiers(store).keys() == {"hot"}
+    assert failures(store.maintain()) == []
+    assert tiers(store).keys() == {"warm"}
+    assert_holds(store, expected)
+
+
 def test_a_result_that_is_finished_while_its_agent_is_copied_to_another_volume_does_not_count(
     open_store: Callable[..., MemStore], storage: FaultyStorage, monkeypatch: pytest.MonkeyPatch, volume: str
 ) -> None:
