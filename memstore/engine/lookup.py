@@ -14,6 +14,8 @@ from memstore.format.lines import id_needle
 from memstore.manifest.index import BlockRef, FrameRef, Manifest
 from memstore.timestamps import day_text
 
+FEW_MAX = 16
+"""So many records of one agent are looked for one after the other; more are worth a look at all there is of it."""
 TRIED_MAX = 3
 """So many pieces are just tried one after the other; more are put in order first."""
 
@@ -28,10 +30,33 @@ def find_line(
     """
     needle = id_needle(memory_id)
     try:
-        found = _find_merged(builder, agent, needle, time_us, on_read)
+        found = _find_in(builder.reader, builder.manifest(agent), needle, time_us, on_read)
     except (StorageError, FileNotFoundError):
         found = None  # the longer way below follows moves and says what is damaged
     return found if found is not None else Reading(builder, agent, on_read=on_read).find(needle, time_us)
+
+
+def find_few(
+    builder: ViewBuilder, agent: str, wanted: Mapping[str, int], *, on_read: ReadHandler | None = None
+) -> dict[str, bytes]:
+    """Like `find_lines`, for a few records that lie apart, as hits of a search do: each the short way, if it is merged.
+
+    Raises:
+        CorruptionError: a piece that may hold one of them is damaged.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        manifest = builder.manifest(agent)
+        for memory_id, time_us in wanted.items():
+            line = _find_in(builder.reader, manifest, id_needle(memory_id), time_us, on_read)
+            if line is not None:
+                found[memory_id] = line
+    except (StorageError, FileNotFoundError):
+        pass  # as for one
+    left = {memory_id: time_us for memory_id, time_us in wanted.items() if memory_id not in found}
+    if left:
+        found.update(Reading(builder, agent, on_read=on_read).find_many(left))
+    return found
 
 
 def find_lines(
@@ -55,19 +80,19 @@ def find_lines(
     return found
 
 
-def _find_merged(
-    builder: ViewBuilder, agent: str, needle: bytes, time_us: int, on_read: ReadHandler | None
+def _find_in(
+    reader: PieceReader, manifest: Manifest | None, needle: bytes, time_us: int, on_read: ReadHandler | None
 ) -> bytes | None:
     """The short way to one record: the files of its day only, without looking at the lanes."""
-    manifest = builder.manifest(agent)
-    if manifest is not None and needle not in manifest.hidden.needles:
-        refs = [ref for ref in manifest.days.get(day_text(time_us), ()) if ref.t_min <= time_us <= ref.t_max]
-        for ref in refs if len(refs) <= TRIED_MAX else _likeliest_first(builder.reader, manifest, refs, needle):
-            line = builder.reader.find(manifest, ref, needle)
-            if line is not None:
-                if on_read is not None:
-                    on_read(agent, ref.file)
-                return line
+    if manifest is None or needle in manifest.hidden.needles:
+        return None
+    refs = [ref for ref in manifest.days.get(day_text(time_us), ()) if ref.t_min <= time_us <= ref.t_max]
+    for ref in refs if len(refs) <= TRIED_MAX else _likeliest_first(reader, manifest, refs, needle):
+        line = reader.find(manifest, ref, needle)
+        if line is not None:
+            if on_read is not None:
+                on_read(manifest.agent, ref.file)
+            return line
     return None
 
 

@@ -18,7 +18,7 @@ from memstore.cache.lru import LruCache
 from memstore.clock import Clock
 from memstore.config import CachingSettings
 from memstore.engine.forgotten import Forgotten
-from memstore.engine.lookup import find_line, find_lines
+from memstore.engine.lookup import FEW_MAX, find_few, find_line, find_lines
 from memstore.engine.reading import DamageHandler, ReadHandler, Reading, raise_damage
 from memstore.engine.view import ViewBuilder
 from memstore.errors import CorruptionError, UsageError
@@ -102,16 +102,17 @@ class RecordReader:
             else:
                 found[memory_id] = line
         for agent, times in wanted.items():
-            if len(times) > 1:
-                try:
-                    found.update(find_lines(self._builder, agent, times))
-                    continue
-                except CorruptionError:
-                    pass  # it may lie where none of these ids does: one by one, only those that it touches are refused
-            for memory_id in times:
-                line = self.get_line(memory_id)
-                if line is not None:
-                    found[memory_id] = line
+            try:
+                if len(times) <= FEW_MAX:
+                    lines = find_few(self._builder, agent, times, on_read=self._on_read)
+                    for memory_id, line in lines.items():
+                        self._records.put(memory_id, (epoch, line), len(line) + len(memory_id))
+                else:
+                    lines = find_lines(self._builder, agent, times)
+            except CorruptionError:
+                # It may lie where none of these ids does: one by one, only those that it touches are refused.
+                lines = {memory_id: each for memory_id in times if (each := self.get_line(memory_id)) is not None}
+            found.update(lines)
         return [found.get(memory_id) for memory_id in listed]
 
     def existing(self, agent: str, wanted: Mapping[str, int]) -> dict[str, bytes]:

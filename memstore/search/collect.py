@@ -64,7 +64,8 @@ class HitCollector:
             fresh = (
                 self._by_relevance(partition, query) if self._sort == "relevance" else self._by_time(partition, query)
             )
-        self._found = heapq.nsmallest(self._limit, (*self._found, *fresh), key=self._order)
+        # Sorted, for that is faster than a heap of as many as half of them.
+        self._found = sorted((*self._found, *fresh), key=self._order)[: self._limit]
 
     def candidates(self) -> list[Candidate]:
         """In order."""

@@ -242,7 +242,7 @@ class Compiler:
         """Terms whose rarity decides about scores."""
         match node:
             case Words(text, _, prefix, _):
-                return set() if prefix else set(self._analyzer.terms(text))
+                return set() if prefix else set(self._analyzer.word_terms(text))
             case Boosted(below, _):
                 return self.ranked_terms(below)
             case Group(must, should, _):
@@ -258,7 +258,7 @@ class Compiler:
     def _words(self, node: Words, how: How) -> tantivy.Query | None:
         if not (how.keep_stop_words or node.quoted or node.prefix) and self._is_noise(node.text):
             return None
-        terms = self._analyzer.terms(node.text)
+        terms = self._analyzer.word_terms(node.text)
         if node.prefix:
             return self._prefix(node, terms, how)
         if not terms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from memstore.search.question import Fuzzy, Node, Words, text_nodes
 from memstore.search.result import Highlight
@@ -14,6 +14,10 @@ PASSAGES_MAX = 2
 TEXT_CHARS_MAX = 65_536
 """How far into a record words are looked for."""
 _WORD = re.compile(r"[^\W_]+")
+_KNOWN_MAX = 4096
+"""Words of which it is remembered what they match."""
+_Span = tuple[int, int, str]
+"""Where a word begins and ends in a text, and the word of the question that it is."""
 
 
 class Highlighter:
@@ -32,7 +36,10 @@ class Highlighter:
         for each in text_nodes(node):
             self._take(each)
         self.wanted = bool(self._terms or self._prefixes or self._near)
-        self._likely = None if self._near else _likely_words((*self._terms, *self._prefixes))
+        self._weight_max = len(self._terms) + len({*self._prefixes, *(term for term, _ in self._near)} - self._terms)
+        beginnings = () if self._near else _beginnings((*self._terms, *self._prefixes))
+        self._likely = _likely_words(beginnings) if beginnings else None
+        self._known: dict[str, str | None] = {}
 
     def _take(self, node: Words | Fuzzy) -> None:
         words = _WORD.findall(node.text)
@@ -47,30 +54,72 @@ class Highlighter:
             else:
                 self._terms.update(self._analyzer.word_terms(word))
 
-    def passages(self, texts: Iterable[str]) -> tuple[Highlight, ...]:
-        """The best passages, in order of the record."""
-        found: list[tuple[int, int, Highlight]] = []
-        left = TEXT_CHARS_MAX
-        for number, text in enumerate(texts):
-            if left <= 0:
-                break
-            spans = self._spans(text[:left])
-            left -= len(text)
-            if spans:
-                passage, weight = _best_passage(text, spans)
-                found.append((-weight, number, passage))
-        best = sorted(sorted(found, key=lambda each: each[:2])[:PASSAGES_MAX], key=lambda each: each[1])
-        return tuple(passage for _, _, passage in best)
+    def passages(self, texts: Sequence[str]) -> tuple[Highlight, ...]:
+        """The best passages, in order of the record: those with most different words of the question, early ones first.
 
-    def _spans(self, text: str) -> list[tuple[int, int, str]]:
+        Looked for no further than until there cannot be a better one.
+        """
+        best: list[tuple[int, int, Highlight]] = []
+        for number, spans in self._spans_by_text(texts):
+            to_beat = -best[-1][0] if len(best) == PASSAGES_MAX else 0
+            if len(spans) <= to_beat or len({term for _, _, term in spans}) <= to_beat:
+                continue
+            passage, weight = _best_passage(texts[number], spans)
+            best = sorted([*best, (-weight, number, passage)], key=lambda each: each[:2])[:PASSAGES_MAX]
+            if len(best) == PASSAGES_MAX and -best[-1][0] >= self._weight_max:
+                break
+        return tuple(passage for _, _, passage in sorted(best, key=lambda each: each[1]))
+
+    def _spans_by_text(self, texts: Sequence[str]) -> Iterator[tuple[int, list[_Span]]]:
+        """The words of the question in each text that has one, with the text's number."""
+        whole = "\n".join(texts)
+        if len(whole) > TEXT_CHARS_MAX:
+            texts = _cut(texts)
+            whole = "\n".join(texts)
         # Letters with accents are folded, so only of plain text can be told by its first letters what may match.
-        words = self._likely if self._likely is not None and text.isascii() else _WORD
-        spans = []
-        for word in words.finditer(text):
-            term = self._match(word[0])
-            if term is not None:
-                spans.append((word.start(), word.end(), term))
-        return spans
+        if self._likely is not None and whole.isascii():
+            yield from self._plain_spans(texts, whole.lower(), self._likely)
+            return
+        for number, text in enumerate(texts):
+            if self._likely is not None and text.isascii():
+                yield from ((number, spans) for _, spans in self._plain_spans([text], text.lower(), self._likely))
+                continue
+            spans = [
+                (word.start(), word.end(), term)
+                for word in _WORD.finditer(text)
+                if (term := self._match(word[0])) is not None
+            ]
+            if spans:
+                yield number, spans
+
+    def _plain_spans(
+        self, texts: Sequence[str], whole: str, likely: re.Pattern[str]
+    ) -> Iterator[tuple[int, list[_Span]]]:
+        """The same, of all texts at once, in lower case."""
+        known = self._known
+        number, begin, end = 0, 0, len(texts[0]) if texts else 0
+        spans: list[_Span] = []
+        for word in likely.finditer(whole):
+            start, letters = word.start(), word[0]
+            if start and whole[start - 1].isalnum():
+                continue  # the end of a longer word, and taken to that word's end
+            term = known.get(letters, "")
+            if term == "":
+                if len(known) >= _KNOWN_MAX:
+                    known.clear()
+                term = known[letters] = self._match(letters)
+            if term is None:
+                continue
+            if start > end:
+                if spans:
+                    yield number, spans
+                    spans = []
+                while start > end:
+                    number, begin = number + 1, end + 1
+                    end = begin + len(texts[number])
+            spans.append((start - begin, word.end() - begin, term))
+        if spans:
+            yield number, spans
 
     def _match(self, word: str) -> str | None:
         terms = self._analyzer.word_terms(word)
@@ -88,29 +137,51 @@ class Highlighter:
         return None
 
 
-def _likely_words(terms: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds words that begin like one of these terms: a stem and its words differ in their ends."""
-    beginnings = {re.escape(term[:-1] if len(term) > _WHOLE_CHARS_MAX else term) for term in terms}
-    if not beginnings:
-        return None
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(beginnings))})[^\W_]*", re.IGNORECASE)
+def _cut(texts: Sequence[str]) -> list[str]:
+    """The texts as far as words are looked for."""
+    cut: list[str] = []
+    left = TEXT_CHARS_MAX
+    for text in texts:
+        if left <= 0:
+            break
+        cut.append(text[:left])
+        left -= len(text)
+    return cut
+
+
+def _beginnings(terms: Iterable[str]) -> tuple[str, ...]:
+    """How words that come to one of these terms begin: a stem and its words differ in their ends."""
+    return tuple(sorted({term[:-1] if len(term) > _WHOLE_CHARS_MAX else term for term in terms}))
+
+
+def _likely_words(beginnings: Sequence[str]) -> re.Pattern[str]:
+    """Finds in plain lower case what begins so, to the end of its word.
+
+    It begins with letters that are there as they stand: so `re` skips whatever does not begin with one of them.
+    """
+    return re.compile(rf"(?:{'|'.join(map(re.escape, beginnings))})[0-9a-z]*", re.ASCII)
 
 
 _WHOLE_CHARS_MAX = 3
 
 
-def _best_passage(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[Highlight, int]:
+def _best_passage(text: str, spans: Sequence[_Span]) -> tuple[Highlight, int]:
     """The stretch with most different words, and how many these are."""
     best = (0, 0, 0)
-    for first in range(len(spans)):
-        last = first
-        while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= PASSAGE_CHARS:
-            last += 1
-        weight = len({term for _, _, term in spans[first : last + 1]})
-        if weight > best[0]:
-            best = (weight, first, last)
-        if last == len(spans) - 1:
+    most = len({term for _, _, term in spans})
+    counts: dict[str, int] = {}  # of the terms from the first span to before the one behind the last
+    end = 0
+    for first, (start, _, term) in enumerate(spans):
+        while end < len(spans) and (end <= first or spans[end][1] - start <= PASSAGE_CHARS):
+            counts[spans[end][2]] = counts.get(spans[end][2], 0) + 1
+            end += 1
+        if len(counts) > best[0]:
+            best = (len(counts), first, end - 1)
+        if len(counts) == most or end == len(spans):
             break
+        counts[term] -= 1
+        if not counts[term]:
+            del counts[term]
     weight, first, last = best
     room = max(PASSAGE_CHARS - (spans[last][1] - spans[first][0]), 0)
     start = _word_start(text, max(spans[first][0] - room // 2, 0))

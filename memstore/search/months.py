@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 
 from memstore.timestamps import day_start_us, day_text
 
@@ -12,6 +13,7 @@ def month_of(time_us: int) -> str:
     return day_text(time_us)[:6]
 
 
+@lru_cache(maxsize=1024)
 def month_span_us(month: str) -> tuple[int, int]:
     """First microsecond of a month, and the first behind it."""
     return day_start_us(f"{month}01"), day_start_us(f"{following(month)}01") if month != "999912" else _YEAR_10000

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import tantivy
@@ -131,7 +132,7 @@ class _Parser:
             return Question(None, tuple(self.hints))
         try:
             with translated("the query"):
-                tree, errors = tantivy.parse_query_lenient(text)
+                tree, errors = _parsed(text)
         except IndexFailedError:
             self._hint("the text was not understood and is searched as words")
             return Question(self._plain(text), tuple(self.hints))
@@ -325,6 +326,16 @@ class _Parser:
                 include_high=high["type"] == "inclusive",
             )
         raise _NotUnderstoodError(f"{name} has no order; a range needs ms, confidence, bytes, importance or a number")
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The grammar's tree of a text, and what it did not understand; not to be changed.
+
+    Remembered, for pages and dashboards ask the same again; texts are bounded (`TEXT_CHARS_MAX`).
+    """
+    tree, errors = tantivy.parse_query_lenient(text)
+    return tree, errors
 
 
 _HARMLESS = frozenset(

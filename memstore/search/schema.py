@@ -119,6 +119,7 @@ class Analyzer:
         self._analyzer = _analyzer(language)
         self._folder = _analyzer("none")
         self._terms: dict[str, tuple[str, ...]] = {}
+        self._noise: dict[str, bool] = {}
         stop = language if language in _STOP_WORD_LANGUAGES else None
         self._without_stop_words = None if stop is None else _stop_word_filter(stop)
 
@@ -127,17 +128,28 @@ class Analyzer:
         return self._analyzer.analyze(text)
 
     def word_terms(self, word: str) -> tuple[str, ...]:
-        """Terms of one word, remembered: texts are made of the same words."""
+        """Terms of one word or a few, remembered: texts and questions are made of the same words."""
         known = self._terms.get(word)
         if known is None:
-            if len(self._terms) >= _WORDS_MAX:
-                self._terms.clear()
-            known = self._terms[word] = tuple(self._analyzer.analyze(word))
+            known = tuple(self._analyzer.analyze(word))
+            if len(word) <= TERM_BYTES_MAX:
+                if len(self._terms) >= _WORDS_MAX:
+                    self._terms.clear()
+                self._terms[word] = known
         return known
 
     def is_stop_word(self, word: str) -> bool:
-        """Whether a word of a question says nothing by itself."""
-        return self._without_stop_words is not None and not self._without_stop_words.analyze(word)
+        """Whether a word of a question says nothing by itself; remembered, for each is asked about several times."""
+        if self._without_stop_words is None:
+            return False
+        known = self._noise.get(word)
+        if known is None:
+            known = not self._without_stop_words.analyze(word)
+            if len(word) <= TERM_BYTES_MAX:
+                if len(self._noise) >= _WORDS_MAX:
+                    self._noise.clear()
+                self._noise[word] = known
+        return known
 
     def folded(self, text: str) -> list[str]:
         """Words of a text in order, as terms are but for their ends: lower case, without accents, not stemmed."""

@@ -122,7 +122,9 @@ class Searcher:
             UsageError: the cursor is none of this question's.
         """
         node = asked.question.node
-        scored = sort == "relevance" and is_scored(node) and not self._compiler.says_nothing(node, at_all=True)
+        noise = self._compiler.says_nothing(node)
+        silent = noise and self._compiler.says_nothing(node, at_all=True)
+        scored = sort == "relevance" and is_scored(node) and not silent
         order: Sort = "newest" if sort == "relevance" and not scored else sort
         fingerprint = asked.fingerprint(order if not scored else "relevance")
         if before is not None:
@@ -136,10 +138,10 @@ class Searcher:
             after=None if before is None or scored else before.place,
         )
         counted = FacetCollector(facets)
-        scanned = self._through(plan, asked, (hits.collect, counted.collect), scored=scored)
-        candidates = [each for each in hits.candidates() if not shown or not shown & _short_keys(each)]
+        scanned = self._through(plan, asked, (hits.collect, counted.collect), scored=scored, noise=noise)
+        candidates = [each for each in hits.candidates() if not shown or shown.isdisjoint(map(_short_key, _ids(each)))]
         notes = list(plan.notes)
-        found, looked_at = self._read(candidates, limit, notes)
+        found, looked_at, ids = self._read(candidates, limit, notes)
         highlighter = Highlighter(asked.question.node, self._analyzer) if highlight else None
         listed = tuple(
             SearchHit(
@@ -147,13 +149,13 @@ class Searcher:
                 each.score if scored else None,
                 _passages(highlighter, line),
             )
-            for each, _, line in found
+            for each, line in found
         )
         following = None
         # Where more could not be read than are collected to spare, there is another page, be this one empty.
         if looked_at < len(candidates) or len(candidates) == limit + _SPARE_HITS:
             last = candidates[looked_at - 1].place
-            seen = shown.union(*map(_short_keys, candidates[:looked_at])) if scored else shown
+            seen = shown.union(map(_short_key, ids)) if scored else shown
             if not scored:
                 following = encode_cursor(Cursor(fingerprint, now_us, (last.time_us, last.suffix)))
             elif len(seen) < SHOWN_MAX:
@@ -169,12 +171,12 @@ class Searcher:
 
     def aggregate(self, plan: Plan, asked: Asked, aggregator: Aggregator) -> Scanned:
         """Add up groups. Raises as `page`."""
-        return self._through(plan, asked, (aggregator.collect,), scored=False)
+        return self._through(plan, asked, (aggregator.collect,), noise=self._compiler.says_nothing(asked.question.node))
 
     def count(self, plan: Plan, asked: Asked) -> int:
         """How many records match. Raises as `page`."""
         hits = HitCollector(self._compiler, sort="relevance", limit=1)
-        self._through(plan, asked, (hits.collect,), scored=False)
+        self._through(plan, asked, (hits.collect,), noise=self._compiler.says_nothing(asked.question.node))
         return hits.total
 
     def frequencies(self, plan: Plan, terms: Sequence[str]) -> tuple[dict[str, int], int]:
@@ -189,19 +191,19 @@ class Searcher:
         asked: Asked,
         collectors: Sequence[Callable[[Partition, tantivy.Query], None]],
         *,
-        scored: bool,
+        noise: bool,
+        scored: bool = False,
     ) -> Scanned:
-        """Show every source to the collectors."""
+        """Show every source to the collectors; ``noise``: the question consists of stop words."""
         must = self._compiler.filters(asked.filters)
         must += [self._compiler.context_is(field, value) for field, value in asked.fields]
         node = asked.question.node
         terms = sorted(self._compiler.ranked_terms(node)) if scored and len(plan.lasting) > 1 else []
         frequencies, records = self._frequencies(plan.lasting, terms)
         seen = {"indexed": 0, "tail": 0, "scanned": 0}
-        keep = self._compiler.says_nothing(node)
         for source in self._all(plan):
             partition = source.partition
-            how = How(_correction(partition, terms, frequencies, records), keep, partition.words)
+            how = How(_correction(partition, terms, frequencies, records), noise, partition.words)
             with searching(partition):
                 query = self._compiler.question(node, how)
             everything = self._compiler.all_of([*must, *source.must], scored=query, not_any=source.must_not)
@@ -229,18 +231,21 @@ class Searcher:
 
     def _read(
         self, candidates: Sequence[Candidate], limit: int, notes: list[str]
-    ) -> tuple[list[tuple[Candidate, str, bytes]], int]:
-        """The lines of the first so many candidates that are there, and how many were looked at for them."""
-        found: list[tuple[Candidate, str, bytes]] = []
+    ) -> tuple[list[tuple[Candidate, bytes]], int, list[str]]:
+        """The lines of the first so many candidates that are there, how many were looked at for them, and their ids."""
+        found: list[tuple[Candidate, bytes]] = []
+        looked_for: list[str] = []
         position = 0
         while len(found) < limit and position < len(candidates):
             portion = candidates[position : position + limit - len(found)]
             position += len(portion)
             owners = [(each, memory_id) for each in portion for memory_id in _ids(each)]
-            for (each, memory_id), line in zip(owners, self._lines([i for _, i in owners], notes), strict=True):
+            ids = [memory_id for _, memory_id in owners]
+            looked_for += ids
+            for (each, _), line in zip(owners, self._lines(ids, notes), strict=True):
                 if line is not None:
-                    found.append((each, memory_id, line))
-        return found, position
+                    found.append((each, line))
+        return found, position, looked_for
 
     def _lines(self, memory_ids: list[str], notes: list[str]) -> list[bytes | None]:
         try:
@@ -281,8 +286,8 @@ def _rarity(frequency: int, records: int) -> float:
     return math.log(1 + (records - frequency + 0.5) / (frequency + 0.5))
 
 
-def _short_keys(each: Candidate) -> set[int]:
-    return {record_key(memory_id) & 0xFFFFFFFF for memory_id in _ids(each)}
+def _short_key(memory_id: str) -> int:
+    return record_key(memory_id) & 0xFFFFFFFF
 
 
 def _ids(each: Candidate) -> list[str]:

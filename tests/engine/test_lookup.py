@@ -62,3 +62,18 @@ def test_records_of_one_time_in_several_runs_are_all_found(tmp_path: Any) -> Non
             assert record.memory_id == memory_id
         store.forget([ids[300]])
         assert store.get(ids[300]) is None
+
+
+def test_a_few_records_of_an_agent_are_found_in_files_and_lanes_alike(tmp_path: Any, tried: list[object]) -> None:
+    with MemStore(str(tmp_path / "store"), settings=UNCACHED) as store:
+        ids = [store.append(agent_id="a", content="x", timestamp=f"2025-01-{day:02}T12:00:00Z") for day in range(1, 20)]
+        store.drain()
+        ids.append(store.append(agent_id="a", content="in a lane"))
+        forgotten = ids[5]
+        store.forget([forgotten])
+        wanted = [ids[2], forgotten, ids[17]]
+        del tried[:]
+        assert [each is not None and each.memory_id for each in store.get_many(wanted)] == [ids[2], False, ids[17]]
+        assert len(tried) == 2  # not through all the days between them
+        found = store.get_many([ids[-1], ids[0]])
+        assert [each is not None and each.memory_id for each in found] == [ids[-1], ids[0]]

@@ -108,3 +108,21 @@ def test_highlights_stand_where_the_words_are(given_texts: list[str]) -> None:
         assert passage.marked("", "") == passage.text
     if any(terms & set(analyzer.terms(text)) for text in given_texts):
         assert passages
+
+
+plain = st.lists(st.sampled_from(["market", "Markets", "supermarket", "marketing", "trade", "traded", "x", "\n"]))
+
+
+@given(st.lists(plain.map(" ".join), max_size=5))
+def test_plain_texts_are_looked_through_at_once_as_they_are_word_by_word(given_texts: list[str]) -> None:
+    node = Group(should=(Words("market"), Words("trade"), Words("super", prefix=True)))
+    at_once, by_words = Highlighter(node, analyzer), Highlighter(node, analyzer)
+    by_words._likely = None
+    assert at_once.passages(given_texts) == by_words.passages(given_texts)
+
+
+def test_passages_are_those_with_most_different_words_and_the_first_of_equal_ones() -> None:
+    highlighter = Highlighter(Group(should=(Words("market"), Words("trade"))), analyzer)
+    found = highlighter.passages(["market", "trade", "market trade", "no", "trade market", "market trade"])
+    assert [each.text for each in found] == ["market trade", "trade market"]
+    assert [each.text for each in highlighter.passages(["market", "no", "market trade"])] == ["market", "market trade"]
