@@ -15,7 +15,7 @@ from memstore import MemStore
 from memstore.clock import ManualClock
 from memstore.config import LifecycleSettings
 from memstore.demo.generator import Plan
-from memstore.lifecycle.manager import MaintainReport
+from memstore.lifecycle.maintain_report import MaintainReport
 from memstore.timestamps import US_PER_DAY, day_start_us
 
 PackedTier = Literal["warm", "cold"]

@@ -15,7 +15,8 @@ from memstore.filters import TimeArgument, TypeArgument
 from memstore.format.holds_file import Hold
 from memstore.lifecycle.action import Action
 from memstore.lifecycle.forget import ForgetReport, UndeleteReport
-from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
+from memstore.lifecycle.maintain_report import MaintainReport
+from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.receipt import Receipt
 from memstore.ops.finding import Finding
 from memstore.ops.report import CheckReport

@@ -22,7 +22,8 @@ from memstore.ids import check_agent_id
 from memstore.lifecycle.action import Action
 from memstore.lifecycle.forget import ForgetReport, UndeleteReport
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.lifecycle.manager import ALL_PARTS, MaintainReport, Part
+from memstore.lifecycle.maintain_report import MaintainReport
+from memstore.lifecycle.manager import ALL_PARTS, Part
 from memstore.lifecycle.receipt import Receipt
 from memstore.lifecycle.tiers import tier_figures
 from memstore.ops.check import check_store

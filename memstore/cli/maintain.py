@@ -14,7 +14,7 @@ from memstore.cli.progress import progress_bar
 from memstore.cli.render import print_document, print_rows
 from memstore.errors import LockedError, StorageFullError, UsageError
 from memstore.lifecycle.action import Action, Withheld
-from memstore.lifecycle.manager import BUSY, NO_ROOM, MaintainReport
+from memstore.lifecycle.maintain_report import BUSY, NO_ROOM, MaintainReport
 
 _PLAN_COLUMNS = ("kind", "agent", "records", "bytes_before", "bytes_after", "frees_bytes", "sentence")
 _SIZES = ("stored_bytes", "manifest_bytes", "bytes")

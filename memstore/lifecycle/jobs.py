@@ -18,7 +18,7 @@ from memstore.engine.merge import MergeReport
 from memstore.errors import MemstoreError, StorageError
 from memstore.lifecycle.action import Action
 from memstore.lifecycle.job import Job, Work
-from memstore.lifecycle.manager import MaintainReport
+from memstore.lifecycle.maintain_report import MaintainReport
 from memstore.lifecycle.scrub_report import ScrubReport
 from memstore.lifecycle.worker import ActionResult
 

@@ -29,7 +29,7 @@ from memstore.errors import MemstoreError
 from memstore.format.names import MANIFEST, SHARD_LOCK
 from memstore.lifecycle.action import Withheld
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.lifecycle.manager import MaintainReport
+from memstore.lifecycle.maintain_report import MaintainReport
 from memstore.testing.crashing import CrashingStorage
 
 RULES: list[dict[str, Any]] = [

@@ -28,7 +28,7 @@ from memstore.ids import parse_id
 from memstore.lifecycle.action import Withheld
 from memstore.lifecycle.commit import MergeUnfinishedError
 from memstore.lifecycle.lifecycle import Lifecycle
-from memstore.lifecycle.manager import MaintainReport
+from memstore.lifecycle.maintain_report import MaintainReport
 from memstore.testing.crashing import PowerCut
 from memstore.timestamps import US_PER_DAY
 
