@@ -29,7 +29,8 @@ from memstore.ops.compare_copy import MISSING_MAX, Difference, compare_agent
 from memstore.ops.finding import Finding, Kind
 from memstore.ops.reading_files import StoppedError
 from memstore.ops.report import CheckReport, carry_out
-from memstore.replica.replicator import is_mirrored, why_not
+from memstore.replica.covered_lanes import is_mirrored
+from memstore.replica.replicator import why_not
 from memstore.timestamps import iso_text
 from memstore.wal.scan import ScannedCommit, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end

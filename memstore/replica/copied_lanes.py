@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
 from memstore.engine.catalog import Catalog
 from memstore.engine.engine import Engine
 from memstore.engine.lookup import find_lines
@@ -18,13 +16,13 @@ from memstore.errors import CorruptionError, StorageError
 from memstore.format.forgotten import text_hash
 from memstore.format.lines import split_lines
 from memstore.format.names import StorePaths, is_lane_name, lane_token
-from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import TEMPORARY_PREFIX, try_unlink
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
 from memstore.fs.verified import read_listed
 from memstore.ids import parse_id
 from memstore.record import decode_record
+from memstore.replica.copied_state import note_last_commit
 from memstore.replica.pass_report import PassState
 from memstore.wal.reader import LaneReader
 
@@ -147,15 +145,3 @@ def waiting_tokens(engine: Engine, *, kept: bool) -> set[str]:
 
 def _lane_names(storage: Storage, paths: StorePaths) -> list[str]:
     return sorted(entry.name for entry in storage.list_directory(paths.lanes) if is_lane_name(entry.name))
-
-
-def note_last_commit(catalog: Catalog, newest_us: int) -> None:
-    """Say in the copy's STORE.json how young its files are; what is in lanes says so itself."""
-
-    def change(store: StoreFile) -> StoreFile:
-        copy = store.copy_of
-        if copy is None or copy.last_commit >= newest_us:
-            return store
-        return msgspec.structs.replace(store, copy_of=msgspec.structs.replace(copy, last_commit=newest_us))
-
-    catalog.update(change)

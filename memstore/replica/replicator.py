@@ -12,7 +12,6 @@ A copy that fell behind joins in this order, and each step makes the next one tr
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,18 +23,14 @@ from memstore.engine.catalog import Catalog
 from memstore.engine.engine import Engine
 from memstore.engine.second_copy import Standing, last_commit_us, last_merge_us, standing_of
 from memstore.errors import LockedError, MemstoreError, StorageError
-from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name
+from memstore.format.names import StorePaths, is_lane_name
 from memstore.format.store_file import ReplicaEntry, ReplicaState, StoreFile
-from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.lock import locked, try_lock_file
-from memstore.fs.parts import copy_content
-from memstore.fs.storage import Storage, StorageFile
-from memstore.replica.copied_lanes import note_last_commit
+from memstore.replica.copied_state import mark_complete, note_last_commit
 from memstore.replica.copy_agent import Anew
 from memstore.replica.copy_store import StoreCopier
+from memstore.replica.covered_lanes import cover
 from memstore.replica.pass_report import PassReport
-from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
-from memstore.wal.seal import commit_is_whole, header_end, read_seal
 
 _log = logging.getLogger(__name__)
 JOIN_DRAIN_S = 5.0
@@ -214,7 +209,7 @@ class Replicator:
         engine.drain(timeout_s=JOIN_DRAIN_S)
         copy = StorePaths(entry.path)
         names = [e.name for e in self._storage.list_directory(engine.paths.lanes) if is_lane_name(e.name)]
-        open_lanes = [name for name in sorted(names) if not self._covered(name, copy)]
+        open_lanes = [name for name in sorted(names) if not self._is_covered(name, copy)]
         # A new one: what another saw of a copy that was away may not be there any more.
         self._copier = StoreCopier(engine, entry.path)
         report = self._copier.run(stop, anew=anew, joins=True)
@@ -225,7 +220,7 @@ class Replicator:
         if waiting:
             return ReplicaReport("joining", report, tuple(waiting))
         note_last_commit(Catalog(self._storage, copy), newest)
-        _mark_complete(Catalog(self._storage, copy))
+        mark_complete(Catalog(self._storage, copy))
         if self._turn(entry, "ok") is None:
             return ReplicaReport("behind", report, ("it fell behind again meanwhile",))
         _log.info("the second copy at %s is up to date: it holds every acknowledged record", entry.path)
@@ -238,26 +233,8 @@ class Replicator:
         found = self._engine.catalog.update(partial(_turned, before=entry, wanted=wanted)).store.replica
         return wanted if found == wanted else None
 
-    def _covered(self, name: str, copy: StorePaths) -> bool:
-        """See that the copy has a lane that stands in the store, whole, or gets all that is written to it."""
-        path = os.path.join(self._engine.paths.lanes, name)
-        target = os.path.join(
-            copy.lanes, name.removesuffix(KEPT_SUFFIX) + (LANE_SUFFIX if name.endswith(KEPT_SUFFIX) else "")
-        )
-        try:
-            file = self._storage.open_read(path)
-        except FileNotFoundError:  # merged since it was listed, and then the MANIFESTs say so; or kept for repair
-            kept = path.removesuffix(LANE_SUFFIX) + KEPT_SUFFIX
-            return self._storage.identify(kept) is None
-        try:
-            sealed = read_seal(file, file.identity().size_bytes)
-            if sealed is None:
-                return is_mirrored(self._storage, target)
-            if not is_whole(self._storage, target, sealed[0].footer):
-                copy_file(self._storage, file, target)
-            return True
-        finally:
-            file.close()
+    def _is_covered(self, name: str, copy: StorePaths) -> bool:
+        return cover(self._storage, name, lanes=self._engine.paths.lanes, copy_lanes=copy.lanes)
 
 
 def why_not(entry: ReplicaEntry, standing: Standing) -> str:
@@ -269,69 +246,5 @@ def why_not(entry: ReplicaEntry, standing: Standing) -> str:
     return f"{entry.path} is not there: mount its volume, or take it out with `memstore replica remove`"
 
 
-def is_mirrored(storage: Storage, path: str) -> bool:
-    """Whether somebody holds a lane of the copy open to write to it."""
-    try:
-        file = storage.open_update(path)
-    except FileNotFoundError:
-        return False
-    try:
-        return not file.try_lock()
-    finally:
-        file.close()
-
-
-def is_whole(storage: Storage, path: str, footer: int) -> bool:
-    """Whether a lane of the copy holds every commit before an offset, each of them verified."""
-    try:
-        file = storage.open_read(path)
-    except FileNotFoundError:
-        return False
-    try:
-        if file.identity().size_bytes < footer:
-            return False
-        end = 0
-        for item in scan_lane(file, start=header_end(file), size=footer):
-            if isinstance(item, ScannedDamage):
-                return False
-            if isinstance(item, ScannedCommit):
-                if not commit_is_whole(file, item):
-                    return False
-                end = item.end
-    except StorageError:
-        return False
-    finally:
-        file.close()
-    return end == footer
-
-
-def copy_file(storage: Storage, source: StorageFile, target: str) -> None:
-    """Copy a sealed lane, durably, in place of what the copy has of it."""
-    temporary = temporary_path(os.path.dirname(target))
-    file = storage.create(temporary)
-    try:
-        copy_content(source, file)
-        file.sync_data()
-        storage.rename(temporary, target)
-    except BaseException:
-        try_unlink(storage, temporary)
-        raise
-    finally:
-        file.close()
-    storage.sync_directory(os.path.dirname(target))
-
-
 def _turned(store: StoreFile, *, before: ReplicaEntry, wanted: ReplicaEntry) -> StoreFile:
     return msgspec.structs.replace(store, replica=wanted) if store.replica == before else store
-
-
-def _mark_complete(catalog: Catalog) -> None:
-    def change(store: StoreFile) -> StoreFile:
-        copy = store.copy_of
-        return (
-            store
-            if copy is None
-            else msgspec.structs.replace(store, copy_of=msgspec.structs.replace(copy, complete=True))
-        )
-
-    catalog.update(change)

@@ -36,7 +36,7 @@ from memstore.ids import WRITER_NUMBER_MAX
 from memstore.manifest.index import Manifest
 from memstore.manifest.reader import load_manifest
 from memstore.metrics import Metrics
-from memstore.replica.replicator import is_mirrored
+from memstore.replica.covered_lanes import is_mirrored
 
 _log = logging.getLogger(__name__)
 WRITER_NUMBERS_SKIPPED = 1 << 20
