@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks.aside import put_aside
 from benchmarks.figures import over, percentile
-from benchmarks.floors import fdatasync_us, write_batches
+from benchmarks.floors import fdatasync_us, wake_us, write_batches
 from benchmarks.measure import Bench
-from benchmarks.report import Headline, Report, Row, judged
+from benchmarks.report import Headline, Ratio, Report, Row, judged
 from benchmarks.workloads import LINE_BYTES, Memory, batches, memories
 from memstore import AsyncMemStore, MemStore
 
@@ -25,10 +25,14 @@ def bench_fill_async(bench: Bench) -> None:
     total = coroutines * each
     pool = memories(coroutines, agents=bench.sizes.agents)
     rates: dict[str, list[float]] = {"async": [], "alone": [], "floor": []}
-    us: list[float] = []
-    p99: list[float] = []
+    us: dict[str, list[float]] = {"append": [], "waking": []}
+    p99: dict[str, list[float]] = {"append": [], "waking": []}
     syncs: list[float] = []
     root = os.path.join(bench.scratch, "store")
+
+    def note(kind: str, taken: list[float]) -> None:
+        us[kind] += taken
+        p99[kind].append(percentile(taken, 0.99))
 
     def before() -> tuple[tuple[asyncio.Runner, AsyncMemStore], dict[str, Any]]:
         os.sync()
@@ -36,6 +40,7 @@ def bench_fill_async(bench: Bench) -> None:
         together = batches(pool, size=coroutines, total=total)
         rates["floor"].append(total / write_batches(os.path.join(bench.scratch, "floor"), together))
         rates["alone"].append(_alone(root + "-alone", pool, min(_ALONE, total)))
+        note("waking", wake_us(coroutines, each))
         os.sync()
         runner = asyncio.Runner()
         return (runner, runner.run(opened())), {}
@@ -60,8 +65,7 @@ def bench_fill_async(bench: Bench) -> None:
             started = perf_counter()
             runner.run(append_all(store, taken))
             rates["async"].append(total / (perf_counter() - started))
-        p99.append(percentile(taken, 0.99))
-        us.extend(taken)
+        note("append", taken)
 
     def after(runner: asyncio.Runner, store: AsyncMemStore) -> None:
         runner.run(store.close())
@@ -74,7 +78,7 @@ def bench_fill_async(bench: Bench) -> None:
     report = Report("fill_async", bench.scratch, "fsync", total, total * LINE_BYTES)
     report.headline = Headline(
         f"append, one of {coroutines:,} at once",
-        us,
+        us["append"],
         rates["async"],
         f"encode, join, write, fdatasync of {coroutines:,} at a time",
         over(rates["async"], rates["floor"]),
@@ -83,10 +87,13 @@ def bench_fill_async(bench: Bench) -> None:
     report.rows = [
         Row("one appender", rates["alone"], "records/s"),
         Row("write and fdatasync of one record", syncs, "µs"),
+        Row("as many coroutines woken by a thread, nothing written", us["waking"], "µs"),
     ]
     report.ratios = [
         judged("fill_async", "1,000 coroutines / one appender", over(rates["async"], rates["alone"])),
-        judged("fill_async", "p99 / fdatasync", over(p99, syncs)),
+        judged("fill_async", "p99 / fdatasync", over(p99["append"], syncs)),
+        Ratio("p99 of waking alone / fdatasync", over(p99["waking"], syncs), at_most=True),
+        Ratio("p99 / p99 of waking alone", over(p99["append"], p99["waking"]), at_most=True),
     ]
     bench.conclude(report)
 

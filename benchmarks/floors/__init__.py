@@ -5,6 +5,7 @@ from benchmarks.floors.copy import copy_and_sync
 from benchmarks.floors.parse import forget_files, read_and_parse, unpack_and_parse
 from benchmarks.floors.read import OpenFiles
 from benchmarks.floors.select import SelectByKey
+from benchmarks.floors.wake import wake_us
 from benchmarks.floors.write import FLOOR_BATCH, create_us, fdatasync_us, write_batches, write_each
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "read_and_parse",
     "solid_bytes",
     "unpack_and_parse",
+    "wake_us",
     "write_batches",
     "write_each",
     "zstd_alone",

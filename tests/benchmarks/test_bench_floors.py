@@ -9,6 +9,7 @@ from benchmarks.floors import (
     fdatasync_us,
     read_and_parse,
     solid_bytes,
+    wake_us,
     write_batches,
     write_each,
     zstd_alone,
@@ -26,6 +27,10 @@ def test_writing_leaves_no_file(tmp_path):
     assert len(write_each(path, pool)) == 20
     assert len(fdatasync_us(path, rounds=3)) == 3
     assert os.listdir(tmp_path) == []
+
+
+def test_every_coroutine_is_woken_each_time():
+    assert len(wake_us(5, 4)) == 20
 
 
 def test_stretches_of_files_are_read(tmp_path):
