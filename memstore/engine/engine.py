@@ -12,7 +12,7 @@ import secrets
 import threading
 import weakref
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.clock import Clock
 from memstore.config import Settings
 from memstore.engine.appender import Appender
@@ -116,7 +116,7 @@ class Engine:
             storage,
             catalog=self.catalog,
             handles=self.handles,
-            frames=LruCache(clock, bytes_max=reading.frame_cache_bytes_max, ttl_s=caching.cache_ttl_minutes * 60),
+            frames=SieveCache(clock, bytes_max=reading.frame_cache_bytes_max, ttl_s=caching.cache_ttl_minutes * 60),
         )
         self.builder = ViewBuilder(
             storage, catalog=self.catalog, lanes=self.lanes, manifests=self.manifests, pieces=self.pieces

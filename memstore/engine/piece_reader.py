@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.codec.checksum import checksum
 from memstore.engine.catalog import Catalog
 from memstore.engine.piece import Piece, SlicePiece
@@ -43,7 +43,7 @@ class PieceReader:
         spare: where to read what does not verify; None: nowhere.
     """
 
-    def __init__(self, storage: Storage, *, catalog: Catalog, handles: ReadHandles, frames: LruCache[bytes]) -> None:
+    def __init__(self, storage: Storage, *, catalog: Catalog, handles: ReadHandles, frames: SieveCache[bytes]) -> None:
         self._storage = storage
         self._catalog = catalog
         self._handles = handles

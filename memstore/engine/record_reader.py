@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.clock import Clock
 from memstore.config import CachingSettings
 from memstore.engine.forgotten import Forgotten
@@ -60,11 +60,13 @@ class RecordReader:
         self._on_read = on_read
         self._metrics = metrics
         ttl_s = caching.cache_ttl_minutes * 60
-        self._records: LruCache[tuple[int, bytes]] = LruCache(
+        self._records: SieveCache[tuple[int, bytes]] = SieveCache(
             clock, bytes_max=int(caching.recent_memories_mb * _MIB), ttl_s=ttl_s
         )
-        self._patterns: LruCache[_Answer] = LruCache(clock, bytes_max=int(caching.pattern_cache_mb * _MIB), ttl_s=ttl_s)
-        self._agent_stats: LruCache[tuple[tuple[object, ...], dict[str, Any]]] = LruCache(
+        self._patterns: SieveCache[_Answer] = SieveCache(
+            clock, bytes_max=int(caching.pattern_cache_mb * _MIB), ttl_s=ttl_s
+        )
+        self._agent_stats: SieveCache[tuple[tuple[object, ...], dict[str, Any]]] = SieveCache(
             clock, bytes_max=int(caching.agent_stats_cache_mb * _MIB), ttl_s=ttl_s
         )
 

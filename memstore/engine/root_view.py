@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog
 from memstore.engine.inventory import Inventory
@@ -46,7 +46,7 @@ def view_of_root(storage: Storage, root: str, *, clock: Clock) -> RootView:
     paths = StorePaths(root)
     catalog = Catalog(storage, paths)
     handles = ReadHandles(storage, files_max=OPEN_FILES_MAX)
-    frames: LruCache[bytes] = LruCache(clock, bytes_max=FRAME_CACHE_BYTES, ttl_s=60)
+    frames: SieveCache[bytes] = SieveCache(clock, bytes_max=FRAME_CACHE_BYTES, ttl_s=60)
     pieces = PieceReader(storage, catalog=catalog, handles=handles, frames=frames)
     lanes = LaneSet(storage, paths, handles=handles, index_bytes_max=INDEX_BYTES, known_end=_unknown)
     manifests = ManifestCache(storage, bytes_max=INDEX_BYTES, on_change=pieces.follow)

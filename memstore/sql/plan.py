@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.engine.engine import Engine
 from memstore.engine.piece import Piece, SlicePiece
 from memstore.engine.piece_reader import PieceReader
@@ -121,7 +121,7 @@ class _Planner:
             engine.storage,
             catalog=engine.catalog,
             handles=self._handles,
-            frames=LruCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=_FRAMES_TTL_S),
+            frames=SieveCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=_FRAMES_TTL_S),
         )
         self._reported: set[tuple[str, int]] = set()
         # Before the first snapshot: what is merged from these may not be synced yet (DESIGN 5.6).
