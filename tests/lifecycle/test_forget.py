@@ -263,6 +263,29 @@ def test_a_hold_that_comes_after_a_forget_keeps_the_record_on_disk(
     assert_holds(store, {"a": {**left, **{i: expected["a"][i] for i in gone[:2]}}})
 
 
+def test_a_record_that_could_be_taken_for_a_repeat_comes_back_from_a_collapsed_file(
+    open_store: Callable[..., MemStore], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version may give records such a field; this one takes none that has it."""
+    monkeypatch.setattr("memstore.lifecycle.collapse.looks_like_repeat", lambda line: b'"repeat_of"' in line)
+    store = open_store(
+        **{
+            "lifecycle.deduplication_enabled": True,
+            "retention.rules": [{"keep_days": 100}],
+            "retention.grace_hours": 48,
+        }
+    )
+    expected = remember(store, records(-66, -64) + records(-64, -63, content={"repeat_of": "w" * 150}))
+    store.maintain()
+    assert tiers(store).keys() == {"cold"}
+    clock.advance(101 * DAY_S)
+    store.maintain()
+    assert tiers(store).keys() == {"trash"}
+    ids = sorted(expected["a"])[-3:]
+    assert store.undelete(ids=ids).records == 3
+    assert_holds(store, {"a": {memory_id: expected["a"][memory_id] for memory_id in ids}})
+
+
 def test_a_source_that_expired_and_comes_again_is_there_once_whatever_is_undeleted(
     open_store: Callable[..., MemStore], clock: ManualClock
 ) -> None:
