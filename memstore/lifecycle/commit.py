@@ -244,7 +244,7 @@ class Committer:
     def _append(self, held: LockedAgent, agent: str, line: bytes) -> None:
         # A merge that was stopped before its sync, or whose sync failed, may have left a MANIFEST whose name and first
         # lines are on no disk: the lanes stand for what they say, and for a line behind them nothing would.
-        is_unsure = held.manifest is None or held.manifest.cites(held.standing)
+        is_unsure = held.manifest is None or held.manifest.cites(held.standing) or not held.manifest.lists_files
         self._check_torn(held, agent)
         writer = open_manifest(
             self._storage,

@@ -205,6 +205,11 @@ class Manifest:
         hot = sum(ref.records for refs in self.days.values() for ref in refs if isinstance(ref, BlockRef))
         return hot + sum(packed.records for packed in self.packed.values()) - len(self.hidden.ids)
 
+    @property
+    def lists_files(self) -> bool:
+        """Whether something has been merged into it: until then a merge may have made it and been stopped at once."""
+        return bool(self.day_files or self.packed or self.trash or self.dropped)
+
     def cites(self, tokens: Iterable[str]) -> bool:
         """Whether one of these lanes was merged into it."""
         return any(token in self.merged for token in tokens)

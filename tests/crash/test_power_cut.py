@@ -411,6 +411,23 @@ def test_what_is_forgotten_behind_a_merge_that_was_never_synced_stays_forgotten(
         assert not machine.found(seed).run(go_on)
 
 
+def test_what_is_forgotten_behind_a_merge_that_had_begun_a_manifest_stays_forgotten() -> None:
+    """The disk stopped it between the MANIFEST's first line and the line of the merge: no lane is cited."""
+    machine = Machine(0)
+    engine = machine.engine()
+    memory_id = put(engine, "a", "to be forgotten")
+    machine.storage.power.fail("write", path="*.jsonl")
+    with pytest.raises(StorageError):
+        engine.drain(timeout_s=0)
+    machine.kill(engine)
+    engine = machine.engine()
+    with machine.journal.forgetting([memory_id]):
+        Lifecycle(engine).forgetter.forget([memory_id])
+    machine.die()
+    for seed in range(20):
+        assert not machine.found(seed).run(go_on)
+
+
 # -- anything, in any order
 
 
