@@ -62,9 +62,10 @@ class Highlighter:
         best: list[tuple[int, int, Highlight]] = []
         for number, spans in self._spans_by_text(texts):
             to_beat = -best[-1][0] if len(best) == PASSAGES_MAX else 0
-            if len(spans) <= to_beat or len({term for _, _, term in spans}) <= to_beat:
+            most = len({term for _, _, term in spans})
+            if most <= to_beat:
                 continue
-            passage, weight = _best_passage(texts[number], spans)
+            passage, weight = _best_passage(texts[number], spans, most)
             best = sorted([*best, (-weight, number, passage)], key=lambda each: each[:2])[:PASSAGES_MAX]
             if len(best) == PASSAGES_MAX and -best[-1][0] >= self._weight_max:
                 break
@@ -103,11 +104,7 @@ class Highlighter:
             start, letters = word.start(), word[0]
             if start and whole[start - 1].isalnum():
                 continue  # the end of a longer word, and taken to that word's end
-            term = known.get(letters, "")
-            if term == "":
-                if len(known) >= _KNOWN_MAX:
-                    known.clear()
-                term = known[letters] = self._match(letters)
+            term = known[letters] if letters in known else self._match(letters)
             if term is None:
                 continue
             if start > end:
@@ -122,6 +119,15 @@ class Highlighter:
             yield number, spans
 
     def _match(self, word: str) -> str | None:
+        """The word of the question that a word is; remembered, for records are made of the same words."""
+        known = self._known
+        if word not in known:
+            if len(known) >= _KNOWN_MAX:
+                known.clear()
+            known[word] = self._term_of(word)
+        return known[word]
+
+    def _term_of(self, word: str) -> str | None:
         terms = self._analyzer.word_terms(word)
         for term in terms:
             if term in self._terms:
@@ -165,10 +171,25 @@ def _likely_words(beginnings: Sequence[str]) -> re.Pattern[str]:
 _WHOLE_CHARS_MAX = 3
 
 
-def _best_passage(text: str, spans: Sequence[_Span]) -> tuple[Highlight, int]:
-    """The stretch with most different words, and how many these are."""
+def _best_passage(text: str, spans: Sequence[_Span], most: int) -> tuple[Highlight, int]:
+    """The stretch with most different words, and how many these are; ``most``: how many all spans have."""
+    if spans[-1][1] - spans[0][0] <= PASSAGE_CHARS:
+        weight, first, last = most, 0, len(spans) - 1
+    else:
+        weight, first, last = _best_stretch(spans, most)
+    room = max(PASSAGE_CHARS - (spans[last][1] - spans[first][0]), 0)
+    start = _word_start(text, max(spans[first][0] - room // 2, 0))
+    end = _word_end(text, min(max(spans[last][1] + room // 2, start + PASSAGE_CHARS), len(text)))
+    before, after = "…" if start else "", "…" if end < len(text) else ""
+    passage = before + text[start:end].replace("\n", " ").replace("\t", " ") + after
+    shift = len(before) - start
+    inside = [(a + shift, b + shift) for a, b, _ in spans if a >= start and b <= end]
+    return Highlight(passage, tuple(inside)), weight
+
+
+def _best_stretch(spans: Sequence[_Span], most: int) -> tuple[int, int, int]:
+    """How many different words the best stretch has, and its first and last span."""
     best = (0, 0, 0)
-    most = len({term for _, _, term in spans})
     counts: dict[str, int] = {}  # of the terms from the first span to before the one behind the last
     end = 0
     for first, (start, _, term) in enumerate(spans):
@@ -182,15 +203,7 @@ def _best_passage(text: str, spans: Sequence[_Span]) -> tuple[Highlight, int]:
         counts[term] -= 1
         if not counts[term]:
             del counts[term]
-    weight, first, last = best
-    room = max(PASSAGE_CHARS - (spans[last][1] - spans[first][0]), 0)
-    start = _word_start(text, max(spans[first][0] - room // 2, 0))
-    end = _word_end(text, min(max(spans[last][1] + room // 2, start + PASSAGE_CHARS), len(text)))
-    before, after = "…" if start else "", "…" if end < len(text) else ""
-    passage = before + text[start:end].replace("\n", " ").replace("\t", " ") + after
-    shift = len(before) - start
-    inside = tuple((a + shift, b + shift) for a, b, _ in spans if a >= start and b <= end)
-    return Highlight(passage, inside), weight
+    return best
 
 
 def _word_start(text: str, position: int) -> int:
