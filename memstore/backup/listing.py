@@ -162,8 +162,11 @@ class Lister:
         )
         try:
             standing = {lane_token(lane.name) for lane in lanes if is_lane_name(lane.name)}
+            residents = {path: self._residents(path) for path in roots.values()}
+            strays = self._strays(state, residents)
             for below, path in roots.items():
-                listing.agents.extend(self._agents(state, below, path, staging, standing))
+                names = [name for name in residents[path] if os.path.join(path, name) not in strays]
+                listing.agents.extend(self._agents(state, below, path, names, staging=staging, standing=standing))
         except BaseException:
             listing.close()
             raise
@@ -183,15 +186,50 @@ class Lister:
             if data is not None:
                 yield os.path.basename(path), data
 
-    def _agents(
-        self, state: CatalogState, below: str, shard: str, staging: str, standing: set[str]
-    ) -> Iterator[ListedAgent]:
+    def _residents(self, shard: str) -> list[str]:
+        """Names of the directories of a shard that have a MANIFEST, sorted.
+
+        Those that have none were left by a merge that was stopped: what is in them comes from lanes that stand.
+        """
         names = [e.name for e in self._storage.list_directory(shard) if e.is_directory and not e.name.startswith(".")]
-        for name in sorted(names):
+        return [name for name in sorted(names) if self._storage.exists(os.path.join(shard, name, MANIFEST))]
+
+    def _strays(self, state: CatalogState, residents: Mapping[str, list[str]]) -> set[str]:
+        """Directories of agents that have another one, from which they are read: a move between volumes was stopped.
+
+        An agent's cold files, which do not move with it, would otherwise be in a point twice.
+        """
+        places: dict[str, list[str]] = {}
+        for shard, names in residents.items():
+            for name in names:
+                places.setdefault(name, []).append(os.path.join(shard, name))
+        return {
+            place
+            for found in places.values()
+            if len(found) > 1
+            for place in found
+            if place != self._read_from(state, found)
+        }
+
+    def _read_from(self, state: CatalogState, places: list[str]) -> str:
+        """Which of its directories an agent is read from."""
+        for place in places:
+            try:
+                manifest = self._engine.manifests.get(place)
+            except CorruptionError:
+                continue
+            if manifest is not None:
+                return next((home for home in state.homes(manifest.agent) if home in places), place)
+        return places[0]
+
+    def _agents(
+        self, state: CatalogState, below: str, shard: str, names: list[str], *, staging: str, standing: set[str]
+    ) -> Iterator[ListedAgent]:
+        for name in names:
             directory, relative = os.path.join(shard, name), os.path.join(below, name)
             identity = self._storage.identify(os.path.join(directory, MANIFEST))
-            if identity is None:
-                continue  # a merge that was stopped: what is in it comes from lanes that stand
+            if identity is None:  # gone since its shard was listed
+                continue
             mark = _mark_of(identity)
             known = self._known.get(relative)
             if known is not None and known.mark == mark:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def test_moves_to_another_shard_and_into_the_trash_need_no_copy(rich_open, dest)
     report = rich_open.backup(dest)
     assert report.copied_files == 0
     assert report.records == sum(map(len, lines_at(report.path).values()))
+
+
+def test_an_agent_that_a_stopped_move_left_at_two_places_is_in_a_point_once(rich_open, dest, lines):
+    rich_open.drain()
+    state = rich_open._engine.catalog.state
+    home = state.homes("a")[0]
+    elsewhere = next(path for path in state.shard_paths.values() if path != os.path.dirname(home))
+    shutil.copytree(home, os.path.join(elsewhere, os.path.basename(home)))
+    report = rich_open.backup(dest)
+    assert report.agents == len(rich_open.agents())
+    assert rich_open.verify_backup(dest).is_good
+    assert lines_at(report.path) == in_one_piece(lines)
 
 
 def test_shards_and_the_archive_on_other_volumes_lie_below_the_point(tmp_path, dest):
