@@ -117,6 +117,10 @@ class AgentMerge:
             # First what a crash may have left, so that day files have their committed length again.
             records = sum(self._repeat(job, index, items) for index, items in repeats.items())
             if fresh:
+                if repeats:
+                    # A line is written only behind lines that are durable: one that is whole behind one that a power
+                    # cut has torn would look like damage.
+                    writer.file.sync_data()
                 records += self._copy(job, fresh)
         finally:
             self._syncs.add_file(writer.file)

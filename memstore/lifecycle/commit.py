@@ -257,6 +257,7 @@ class Committer:
         try:
             if held.manifest is not None and is_unsure:
                 writer.rewrite(0, held.manifest.end)
+                writer.file.sync_data()  # or a line that is whole could stand behind one that a power cut has torn
             writer.append(line)
             try:
                 writer.file.sync_data()

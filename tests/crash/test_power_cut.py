@@ -428,6 +428,35 @@ def test_what_is_forgotten_behind_a_merge_that_had_begun_a_manifest_stays_forgot
         assert not machine.found(seed).run(go_on)
 
 
+@pytest.mark.parametrize("behind", ["merge", "forget"])
+def test_no_line_stands_whole_behind_one_that_was_never_synced(behind: str) -> None:
+    """Merge after merge fails at its sync: a power cut may tear the first one's line, and leave what came behind it."""
+    machine = Machine(0, settings=merging(file_syncs_max=64))
+    engine = machine.engine()
+    put(engine, "a", "durable")
+    engine.drain(timeout_s=0)
+    memory_id = put(engine, "a", "x" * 400)
+    _merge_in_vain(machine, engine)
+    machine.kill(engine)
+    engine = machine.engine()
+    if behind == "merge":
+        put_many(engine, [{"agent_id": "a", "content": "y" * 400}])
+        _merge_in_vain(machine, engine)
+    else:
+        machine.storage.power.fail_sync(path="*/MANIFEST")
+        with contextlib.suppress(StorageError), machine.journal.forgetting([memory_id]):
+            Lifecycle(engine).forgetter.forget([memory_id])
+    machine.die()
+    for seed in range(60):
+        assert not machine.found(seed).run(go_on)
+
+
+def _merge_in_vain(machine: Machine, engine: Engine) -> None:
+    machine.storage.power.fail_sync(path="*/memory/*")
+    with pytest.raises(StorageError):
+        engine.drain(timeout_s=0)
+
+
 # -- anything, in any order
 
 
