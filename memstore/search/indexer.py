@@ -174,7 +174,8 @@ class _Run:
                 return True
             return any(entry.ahead for entry in state.partitions.values())
         except DamagedPartitionError as damaged:
-            _log.error("%s; the search index of %s is built again", damaged, damaged.month)
+            # As text: a record that somebody keeps must not keep the writer, and its files, open with the error.
+            _log.error("%s; the search index of %s is built again", str(damaged), damaged.month)
             self._writers.discard()
             self._ledger.mark_stale({damaged.month})
             return True

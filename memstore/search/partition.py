@@ -180,13 +180,24 @@ def opstamp_of(storage: Storage, directory: str) -> int:
     return _meta(storage, directory).opstamp
 
 
-def segments_of(storage: Storage, directory: str) -> set[str]:
-    """How the files of each segment of a partition's last commit begin. Raises as `opstamp_of`."""
-    return {segment.segment_id.replace("-", "") for segment in _meta(storage, directory).segments}
+def segments_of(storage: Storage, directory: str) -> dict[str, int | None]:
+    """How the files of each segment of a partition's last commit begin, and the opstamp of what is deleted of it.
+
+    Raises: as `opstamp_of`.
+    """
+    return {
+        segment.segment_id.replace("-", ""): None if segment.deletes is None else segment.deletes.opstamp
+        for segment in _meta(storage, directory).segments
+    }
+
+
+class _Deletes(msgspec.Struct):
+    opstamp: int
 
 
 class _Segment(msgspec.Struct):
     segment_id: str
+    deletes: _Deletes | None = None
 
 
 class _Meta(msgspec.Struct):

@@ -18,6 +18,7 @@ from memstore.fs.atomic import make_directories, try_unlink
 from memstore.fs.storage import Storage
 from memstore.search.compile import Compiler
 from memstore.search.foreign import IndexFailedError, translated
+from memstore.search.orphans import remove_orphans
 from memstore.search.partition import META, Partition, Place, file_checksum, opstamp_of
 from memstore.search.schema import AGENT_HASH, KEY, SUFFIX, TIME, Analyzer
 from memstore.search.state import PartitionEntry
@@ -46,6 +47,7 @@ class PartitionWriter:
         # The caller holds the index lock, so nobody writes; but a process that was forked while this one did holds
         # tantivy's own lock for as long as it lives.
         try_unlink(storage, os.path.join(self._path, _WRITER_LOCK))
+        remove_orphans(storage, self._path)
         with translated(self._path):
             index = tantivy.Index(compiler.schema, path=self._path)
             index.config_reader("manual", 0)

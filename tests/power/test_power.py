@@ -26,6 +26,8 @@ CUTS = int(os.environ.get("POWER_CUTS", "16"))
 SEED = os.environ.get("POWER_SEED")
 CUTS_PER_STORY = 50
 CONTROL_CUTS = 40
+SEARCHED_MAX = 1000
+"""More than a story has records."""
 why_not = rig.missing()
 pytestmark = [pytest.mark.kill, pytest.mark.skipif(bool(why_not), reason=why_not)]
 
@@ -70,6 +72,14 @@ def lines_of(store: MemStore) -> dict[str, bytes]:
     return found
 
 
+def found_by_search(store: MemStore) -> set[str]:
+    """Every id that a search for everything gives, each once."""
+    result = store.search("", sort="oldest", limit=SEARCHED_MAX, highlight=False)
+    ids = [hit.record.memory_id for hit in result.hits]
+    assert len(ids) == len(set(ids)) == result.total, "a search gives a record twice, or counts others than it gives"
+    return set(ids)
+
+
 def lost_of(store: MemStore, notes: Notes, everything: Notes) -> list[str]:
     """Acknowledged records that are not there; everything else that is wrong fails."""
     found = lines_of(store)
@@ -102,6 +112,7 @@ def cut(disk: Disk, path: str, story: dict[str, bytes], base: str, seed: int) ->
             changed = [i for i, line in lines_of(store).items() if story.get(i, line) != line]
             assert not changed, f"{changed[0]} is not what it was"
             before = lines_of(store)
+            assert found_by_search(store) == before.keys(), "a search does not give what is there"
         with MemStore(root, settings=SETTINGS) as store:
             assert store.drain().pending == []
             assert lines_of(store) == before, "a merge after the power cut has changed what is there"
@@ -111,6 +122,8 @@ def cut(disk: Disk, path: str, story: dict[str, bytes], base: str, seed: int) ->
                 "only an erasure that was begun takes anything away"
             )
             assert after == {memory_id: before[memory_id] for memory_id in after}
+            store.index()
+            assert found_by_search(store) == after.keys(), "a search behind an indexer does not give what is there"
     return lost
 
 

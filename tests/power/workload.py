@@ -1,4 +1,4 @@
-"""What runs on the disk that loses its power: one process that appends, merges, packs, forgets, and notes each answer.
+"""What runs on the disk that loses its power: one process does whatever a store can do, and notes each answer.
 
 ``workload.py ROOT NOTES SEED``: notes go to another disk, a line each: the time (CLOCK_MONOTONIC, nanoseconds) at which
 the store had answered, what it did, and the ids. A batch is one line.
@@ -17,6 +17,8 @@ from memstore.timestamps import US_PER_DAY
 
 AGENTS = ("first", "Second.Agent", "third")
 STEPS = 90
+DEEDS = ("one", "batch", "merge", "maintain", "index", "forget", "erase")
+HOW_OFTEN = (8, 6, 3, 2, 1, 1, 0.5)
 SETTINGS = {
     "storage.ballast_bytes": 0,
     "storage.shards": 2,
@@ -26,6 +28,7 @@ SETTINGS = {
     "storage.lifecycle.keep_read_days": 0,
     "merging.background": False,
     "merging.file_syncs_max": 4,
+    "search.background": False,
     "writing.lane_bytes_max": 65536,
     "writing.commit_bytes_max": 65536,
 }
@@ -43,7 +46,7 @@ def main() -> None:
 
     store = MemStore(root, settings=SETTINGS)
     for step in range(STEPS):
-        what = chance.choices(("one", "batch", "merge", "maintain", "forget", "erase"), (8, 6, 3, 2, 1, 0.5))[0]
+        what = chance.choices(DEEDS, HOW_OFTEN)[0]
         if what == "one":
             memory_id = store.append(agent_id=chance.choice(AGENTS), content=[step, "x" * chance.randrange(3000)])
             note("has", [memory_id])
@@ -62,6 +65,8 @@ def main() -> None:
             ids += given
         elif what == "merge":
             store.drain()
+        elif what == "index":
+            store.index()
         elif what == "maintain":
             store.maintain(time.time_ns() // 1000 + chance.choice((0, 20, 80)) * US_PER_DAY)
         elif ids:

@@ -99,6 +99,24 @@ def test_indexer_finds_damage_before_it_is_merged_into_files_that_verify(root: s
         assert len(all_ids(store, "word", limit=50)) == RECORDS + 1
 
 
+def test_deletions_of_a_commit_that_a_power_cut_took_do_not_stand_in_the_way(root: str, tmp_path: Any) -> None:
+    before = shutil.copytree(root, tmp_path / "before")
+    with MemStore(root, settings=SEARCHING, durability="os") as store:
+        gone = all_ids(store, "word", limit=50)[5]
+        store.forget(gone)
+        store.index()
+    added = {os.path.basename(path) for path in index_files(root) if path.endswith(".del")}
+    for path in index_files(root):  # the names of the new deletions are on the disk, and nothing else of that commit
+        if path.endswith(".del"):
+            shutil.copy(path, os.path.join(before, os.path.relpath(path, root)))
+    with MemStore(before, settings=SEARCHING, durability="os") as store:
+        store.forget(gone)
+        report = store.index()
+        assert report["built"] == [], "a month was built again"
+        assert gone not in all_ids(store, "word", limit=100)
+    assert added
+
+
 def test_indexer_goes_on_with_other_months_where_one_cannot_be_opened(root: str) -> None:
     for path in kinds(root).values():
         if path.endswith("meta.json"):
