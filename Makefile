@@ -76,8 +76,9 @@ bench-full: $(STAMP) bench-tools  ## the same with everything, up to 10 million 
 bench-compare: $(STAMP)  ## the last result against the one before: what got worse than the noise
 	@$(BIN)/python -m benchmarks.compare
 
+# RESULTS="A.json B.json": from A, and from B what A has not; what takes hours can so be measured by itself.
 bench-page: $(STAMP)  ## docs/benchmarks.md and docs/benchmarks.html from the last result
-	@$(BIN)/python -m benchmarks.page
+	@$(BIN)/python -m benchmarks.page $(RESULTS)
 
 profile: $(STAMP)  ## where the time of one workload goes, as a flame graph: make profile WORKLOAD=fill_batch
 	@$(BIN)/python -m pip install --quiet --group bench

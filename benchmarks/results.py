@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 DIRECTORY = ".benchmarks"
@@ -24,6 +24,7 @@ class Run:
         load: of the machine over the last minute, before and after.
         took_s: the whole run.
         results: what each workload told (`benchmarks.report.Report.as_dict`), in the order they ran; peers among them.
+        added: what else they come from, in words; see `joined`.
     """
 
     taken: str
@@ -34,6 +35,7 @@ class Run:
     load: tuple[float, ...]
     took_s: float
     results: tuple[Mapping[str, Any], ...]
+    added: tuple[str, ...] = ()
 
     def named(self) -> list[Mapping[str, Any]]:
         """What the named workloads told: those that gave all figures."""
@@ -42,6 +44,29 @@ class Run:
     def peers(self) -> list[Mapping[str, Any]]:
         """What all peers were asked (`benchmarks.peers.result`)."""
         return [result for result in self.results if "peers" in result]
+
+
+def joined(first: Run, others: Sequence[Run]) -> Run:
+    """A run, and of others on the same machine those workloads that it has not: the longest take hours by themselves.
+
+    Raises:
+        ValueError: the machines differ.
+    """
+    results, added = list(first.results), list(first.added)
+    for other in others:
+        if {**other.machine, **_MEASURED} != {**first.machine, **_MEASURED}:
+            raise ValueError("results of different machines do not go on one page")
+        known = {result["name"] for result in results}
+        more = [result for result in other.results if result["name"] not in known]
+        results += more
+        names = ", ".join(str(result["name"]) for result in more)
+        load = " before, ".join(f"{load:.1f}" for load in other.load) + " after"
+        added.append(f"{names}: set {other.size}, {other.taken.split('.')[0]}, commit {other.commit}, load {load}")
+    return replace(first, results=tuple(results), added=tuple(added))
+
+
+_MEASURED = {"fdatasync_us": 0, "create_us": 0}
+"""What is measured of a machine anew in each run."""
 
 
 def read_run(path: str) -> Run:

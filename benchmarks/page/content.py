@@ -32,7 +32,7 @@ def page(run: Run) -> list[Block]:
 def _opening(run: Run) -> Iterator[Block]:
     command = _COMMAND.get(run.size, f"python -m pytest benchmarks --size {run.size}")
     yield Text(
-        "Made by `python -m benchmarks.page` from the results of one run; not written by hand. Absolute figures do not "
+        "Made by `python -m benchmarks.page` from the results of runs; not written by hand. Absolute figures do not "
         "travel from machine to machine, ratios to a floor in the same run do."
     )
     machine = run.machine
@@ -52,6 +52,7 @@ def _opening(run: Run) -> Iterator[Block]:
             ("Python", f"{machine['implementation']} {machine['python']}"),
             ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
             ("load of the machine", f"{load}; {_busy(run)}"),
+            *(("from another run", text) for text in run.added),
         ),
         words=2,
     )

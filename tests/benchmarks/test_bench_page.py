@@ -54,6 +54,24 @@ def test_where_memstore_loses_is_told(page):
         assert "open, ms" not in losses
 
 
+def test_what_one_run_has_not_is_taken_from_another_and_said(tmp_path):
+    paths = [
+        str(write_run(tmp_path / "a.json", growth(10_000, 100.0), growth(100_000, 50.0))),
+        str(write_run(tmp_path / "b.json", growth(100_000, 1.0), growth(10_000_000, 25.0))),
+    ]
+    assert main([*paths, "--docs", str(tmp_path)]) == 0
+    markdown = (tmp_path / "benchmarks.md").read_text()
+    assert "| from another run | growth[10000000 records]: set bench, 2025-01-15T14:30:00" in markdown
+    assert "| `growth[10000000 records]` | append" in markdown
+    assert markdown.count("| `growth[100000 records]` | append") == 1
+
+
+def test_results_of_different_machines_are_not_joined(tmp_path):
+    paths = [str(write_run(tmp_path / f"{cpus}.json", machine_cpus=cpus)) for cpus in (2, 4)]
+    with pytest.raises(ValueError, match="different machines"):
+        main([*paths, "--docs", str(tmp_path)])
+
+
 def test_a_missing_peer_stands_there_as_missing(page):
     assert "| chroma | does not matter | - | - | - | - | missing: chromadb is not installed |" in page[0]
 
