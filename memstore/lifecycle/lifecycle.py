@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.engine.engine import Engine
 from memstore.engine.piece_reader import PieceReader
 from memstore.fs.handles import ReadHandles
@@ -50,7 +50,7 @@ class Lifecycle:
             engine.storage,
             catalog=engine.catalog,
             handles=ReadHandles(engine.storage, files_max=_OPEN_FILES_MAX),
-            frames=LruCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=3600),
+            frames=SieveCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=3600),
         )
         self.holds = HoldsFile(engine.storage, engine.paths)
         committer = Committer(engine)

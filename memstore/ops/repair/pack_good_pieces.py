@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
-from memstore.cache.lru import LruCache
+from memstore.cache.sieve import SieveCache
 from memstore.engine.engine import Engine
 from memstore.engine.piece import Piece
 from memstore.engine.piece_reader import PieceReader
@@ -102,7 +102,7 @@ class _MendingReader(PieceReader):
             engine.storage,
             catalog=engine.catalog,
             handles=ReadHandles(engine.storage, files_max=_OPEN_FILES_MAX),
-            frames=LruCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=3600),
+            frames=SieveCache(engine.clock, bytes_max=_FRAME_CACHE_BYTES, ttl_s=3600),
         )
         self._each = each
         self._copies = copies
