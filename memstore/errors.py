@@ -85,9 +85,11 @@ class CorruptionError(StorageError):
         self, path: str, *, offset_bytes: int, length_bytes: int, reason: str, records: int | None = None
     ) -> None:
         count = "an unknown number of records" if records is None else f"{records} record{'' if records == 1 else 's'}"
+        end_bytes = offset_bytes + length_bytes
+        what = f"bytes {offset_bytes} to {end_bytes} are damaged ({reason})" if length_bytes else reason
         super().__init__(
-            f"{path}: bytes {offset_bytes} to {offset_bytes + length_bytes} are damaged ({reason}); {count} affected. "
-            "What is intact stays readable: pass on_damage='skip' to read around it."
+            f"{path}: {what}; {count} affected. `memstore repair --plan` says what can be done; "
+            "on_damage='skip' reads around damaged records."
         )
         self.path = path
         self.offset_bytes = offset_bytes

@@ -61,7 +61,8 @@ def _open(args: argparse.Namespace, *, read_only: bool, create: bool) -> MemStor
         with notices_summed(args):
             return MemStore(root, settings=args.config, durability=args.durability, read_only=read_only, create=create)
     except NotFoundError as error:
-        raise NotFoundError(f"{root} holds no store; `append` and `import` make one, or name another --root") from error
+        made = "" if os.path.isdir(root) and os.listdir(root) else "`append` and `import` make one, or "
+        raise NotFoundError(f"{root} holds no store; {made}name another --root") from error
 
 
 def note_unknown_agents(store: MemStore, agents: Iterable[str]) -> None:

@@ -34,10 +34,10 @@ from memstore.engine.record_reader import RecordReader
 from memstore.engine.second_copy import why_read_only
 from memstore.engine.spare import Spare
 from memstore.engine.stamper import Stamper
+from memstore.engine.vacant_root import check_vacant
 from memstore.engine.view import ViewBuilder
-from memstore.errors import NotFoundError, ReadOnlyError, StorageError, StoreClosedError, UnsupportedError, UsageError
-from memstore.format.names import STORE_FILE, StorePaths
-from memstore.fs.atomic import TEMPORARY_PREFIX
+from memstore.errors import ReadOnlyError, StorageError, StoreClosedError, UnsupportedError, UsageError
+from memstore.format.names import StorePaths
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage
 from memstore.manifest.cache import ManifestCache
@@ -64,9 +64,6 @@ NETWORK_FILE_SYSTEMS = frozenset(
     }
 )
 """Where locks and syncs cannot be trusted. FUSE file systems are refused too, by their ``fuse`` prefix."""
-
-_BEGUN_STORE = frozenset({"locks", "lanes", "memory", "ballast"})
-"""What a creator that was killed may have left, beside temporary files: STORE.json comes last."""
 
 
 class Engine:
@@ -282,11 +279,7 @@ class Engine:
                 "(`memstore restore`)"
             )
         if storage.identify(self.paths.store_file) is None:
-            self._check_vacant()
-            if not create:
-                raise NotFoundError(
-                    f"{root} holds no store; open it without read_only and with create=True to make one"
-                )
+            check_vacant(storage, self.paths, create=create)
             sharding = self.settings.storage
             for volume in sharding.volumes:
                 self.check_file_system(volume)
@@ -311,20 +304,6 @@ class Engine:
                     f"{root} lies on {kind}: locks and syncs cannot be trusted there. Put it on a local disk, or "
                     "set storage.allow_network_file_system = true and accept that records may be lost"
                 )
-
-    def _check_vacant(self) -> None:
-        """Raises: UsageError: something that is no store stands at the root."""
-        root = self.paths.root
-        if self.storage.identify(root) is None:
-            return
-        try:
-            names = {e.name for e in self.storage.list_directory(root)}
-        except StorageError as error:
-            raise UsageError(f"{root} is a file or cannot be listed; a store is a directory") from error
-        if STORE_FILE in names:
-            return  # another process has made it since it was looked for
-        if any(name not in _BEGUN_STORE and not name.startswith(TEMPORARY_PREFIX) for name in names):
-            raise UsageError(f"{root} is not empty and holds no store; give a new or empty directory")
 
     def _after_fork_in_child(self) -> None:
         """The parent's lane, threads, pending batches and writer number stay the parent's; locks may have been held."""

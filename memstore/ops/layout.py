@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass, field
 
 from memstore.engine.catalog import agent_homes
+from memstore.engine.vacant_root import holds_anything
 from memstore.errors import CorruptionError, NotFoundError, StorageError
-from memstore.format.names import StorePaths, is_lane_name, shard_name
+from memstore.format.names import StorePaths, shard_name
 from memstore.format.store_file import StoreFile, decode_store_file
 from memstore.fs.atomic import read_file
 from memstore.fs.storage import DirectoryEntry, Storage
@@ -57,8 +58,8 @@ def read_layout(storage: Storage, paths: StorePaths) -> Layout:
         error = CorruptionError(paths.store_file, offset_bytes=0, length_bytes=0, reason="it is missing", records=0)
         layout = _from_directories(storage, paths, error)
         # No store, or one whose making was cut off: its file comes last.
-        if not _holds_anything(storage, paths, layout):
-            raise NotFoundError(f"{paths.root} holds no store")
+        if not holds_anything(storage, paths):
+            raise NotFoundError(f"{paths.root} holds no store; name another root")
         return layout
     try:
         store = decode_store_file(data, paths.store_file)
@@ -75,14 +76,6 @@ def _from_directories(storage: Storage, paths: StorePaths, error: CorruptionErro
         if entry.is_directory and (match := _SHARD.fullmatch(entry.name))
     }
     return Layout(None, error, dict(sorted(shards.items())), paths.archive)
-
-
-def _holds_anything(storage: Storage, paths: StorePaths, layout: Layout) -> bool:
-    if any(is_lane_name(entry.name) for entry in entries_of(storage, paths.lanes)):
-        return True
-    if any(entry.name != "store" for entry in entries_of(storage, paths.locks)):
-        return True  # it was opened once: whoever makes one takes no other lock
-    return any(entry.is_directory for shard in layout.shards.values() for entry in entries_of(storage, shard))
 
 
 def entries_of(storage: Storage, directory: str) -> list[DirectoryEntry]:
