@@ -149,13 +149,13 @@ def _check(args: argparse.Namespace) -> None:
     """Raises: UsageError: flags that mean nothing together."""
     modes = {
         "--similar": args.similar is not None,
-        "--by, --metric and --interval": is_aggregate(args),
+        "--by (with --metric and --interval)": is_aggregate(args),
         "--follow": args.follow,
         "--interactive": args.interactive,
     }
     chosen = [name for name, given in modes.items() if given]
     if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} are different things: choose one")
+        raise UsageError(f"these are different things: choose one of {'; '.join(chosen)}")
     useless = {
         "--cursor": args.cursor is not None,
         "--sort": args.sort != "relevance",

@@ -145,7 +145,7 @@ class _Parser:
                 self._hint(f"{text[position:].strip()[:40]!r} was not understood{how}")
                 nodes.append(self._plain(rest) if rest else None)
             elif message not in _HARMLESS:
-                self._hint(f"near character {position + 1}: {message}")
+                self._hint(f"near character {position + 1}: {_IN_PLAIN_WORDS.get(message, message)}")
         found = [node for node in nodes if node is not None]
         node = found[0] if len(found) == 1 else _group([(None, each) for each in found])
         return Question(node, tuple(self.hints))
@@ -346,6 +346,7 @@ _HARMLESS = frozenset(
     }
 )
 """What the parser says of something that is said better here, or not at all."""
+_IN_PLAIN_WORDS = {'missing delimiter \\"': "a quote is not closed"}
 
 
 def _group(parts: list[tuple[str | None, Node]]) -> Node | None:

@@ -247,6 +247,8 @@ class _Running:
             return UsageError(f"a value of the query is no text in UTF-8: {error}")
         if not isinstance(error, duckdb.Error):
             return error
+        if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
+            message = f"{message}; records are in the view {VIEW}: `memstore sql --schema` lists its columns"
         return (
             StorageError(message)
             if PATH in message or isinstance(error, duckdb.InternalException)

@@ -256,7 +256,7 @@ def test_the_python_that_is_printed_runs_and_says_the_same(memstore, ids, flags)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("x", "--follow", "--by", "type"), "different things: choose one"),
+        (("x", "--follow", "--by", "type"), "choose one of --by (with --metric and --interval); --follow"),
         (("--by", "type", "--sort", "newest"), "--sort has no effect"),
         (("--similar", "x", "--facets", "type"), "--facets has no effect"),
         (("q", "--similar", "x"), "--similar takes no query"),
@@ -487,3 +487,7 @@ def test_a_copy_of_the_script_uses_the_memstore_that_is_installed(root, ids, tmp
         [sys.executable, copy, "--root", root, "timeout"], cwd=tmp_path, capture_output=True, timeout=60, check=True
     )
     assert run.stdout.count(b"\n") == 10
+
+
+def test_an_open_quote_is_told_in_plain_words(memstore, ids):
+    assert "near character 6: a quote is not closed" in memstore("search", '"open').err

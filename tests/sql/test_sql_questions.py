@@ -69,7 +69,7 @@ def test_parameters_are_values_and_never_sql(filled: MemStore) -> None:
     [
         ("SELEC 1", r"Parser Error: .*SELEC.* \(in line 1 of the query\)"),
         ("SELECT\n nothing FROM memories", r"Binder Error: .*nothing.* \(in line 2 of the query\)"),
-        ("SELECT * FROM elsewhere", "Catalog Error: .*elsewhere"),
+        ("SELECT * FROM elsewhere", "Catalog Error: .*elsewhere.*view memories: `memstore sql --schema`"),
         ("SELECT agent_id::INT FROM memories", "Conversion Error"),
     ],
 )
