@@ -170,3 +170,10 @@ def drop_index(engine: Engine, agent: str | None) -> list[str]:
     from memstore.search.drop import drop_agent  # noqa: PLC0415 - see `Finder`
 
     return drop_agent(engine, agent)
+
+
+def renew_index(engine: Engine) -> None:
+    """Have the search index built anew, where there is one: records are back that it may lack."""
+    from memstore.search.begin_anew import begin_anew  # noqa: PLC0415 - see `Finder`
+
+    begin_anew(engine)

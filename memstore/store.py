@@ -23,7 +23,7 @@ from memstore.engine.appender import ImportOutcome, RecordLike, record_list
 from memstore.engine.engine import Engine
 from memstore.engine.maintenance import DrainReport
 from memstore.errors import ConfigError, UsageError
-from memstore.finder import Finder, drop_index
+from memstore.finder import Finder, drop_index, renew_index
 from memstore.finding import Finding
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
@@ -382,8 +382,18 @@ def repair(
         opened.append(engine)
         return engine
 
+    def renew() -> None:
+        for engine in opened:
+            if not engine.read_only:
+                renew_index(engine)
+
+    def told(step: RepairStep) -> None:
+        renew()  # before it is done, for a repair may be stopped anywhere
+        if on_step is not None:
+            on_step(step)
+
     try:
-        return repair_store(
+        report = repair_store(
             storage,
             paths,
             clock=clock or WallClock(),
@@ -392,8 +402,11 @@ def repair(
             volumes=list(volumes),
             plan_only=plan_only,
             progress=progress,
-            on_step=on_step,
+            on_step=told,
         )
+        if report.steps:
+            renew()  # somebody may have searched, and so built it, meanwhile
+        return report
     finally:
         for engine in opened:
             engine.close()

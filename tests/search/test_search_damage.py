@@ -17,6 +17,7 @@ from search_support import SEARCHING, all_ids, index_directories, index_files, r
 from support import T0_US, flip
 
 from memstore import MemStore, ReadOnlyError, StoreClosedError
+from memstore.store import repair
 from memstore.timestamps import US_PER_DAY, iso_text
 
 RECORDS = 60
@@ -295,3 +296,22 @@ def test_a_store_that_nobody_searches_does_not_pay_for_it(tmp_path: Any) -> None
     assert told.stdout.split() == ["False"]
     assert os.listdir(os.path.join(root, "lanes")) == []
     assert not os.path.exists(os.path.join(root, "memory", "cache", "search"))
+
+
+@pytest.mark.parametrize("target", ["day file", "MANIFEST"])
+def test_what_a_repair_brings_back_is_found_though_the_index_was_built_without_it(root: str, target: str) -> None:
+    with MemStore(root, settings=SEARCHING) as store:
+        ids = all_ids(store, "word")
+    path = next(
+        Path(root).glob("memory/shards/*/a0/*.jsonl" if target == "day file" else "memory/shards/*/a0/MANIFEST")
+    )
+    flip(str(path), os.path.getsize(path) // 2)
+    with MemStore(root, settings=SEARCHING) as store:
+        store.index(rebuild=True)
+        assert len(all_ids(store, "word")) < len(ids)
+    assert repair(root).is_clean
+    with MemStore(root, settings=SEARCHING) as store:
+        assert all_ids(store, "word") == ids
+        store.index()
+        assert all_ids(store, "word") == ids
+        assert store.index_status()["ready"]
