@@ -141,6 +141,10 @@ class Rebalancer:
             moved += self._move_home(shard, name)
             if progress is not None:
                 progress(done + 1, len(directories))
+        # Whoever moved one may have been stopped, or refused, before the sync of its name: it is to be found at its new
+        # place only from here on.
+        for path in state.shard_paths.values():
+            self._storage.sync_directory(path)
         self._change(lambda store: msgspec.structs.replace(store, previous=None))
         return MoveReport(len(directories), moved)
 

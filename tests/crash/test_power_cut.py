@@ -428,6 +428,25 @@ def test_what_is_forgotten_behind_a_merge_that_had_begun_a_manifest_stays_forgot
         assert not machine.found(seed).run(go_on)
 
 
+def test_an_agent_whose_move_was_never_synced_is_found_when_another_one_is_moved() -> None:
+    """The second move saw the first one done, and STORE.json forgot the old place: it was there again."""
+    machine = Machine(0)
+    engine = machine.engine()
+    for agent in ("a", "b"):
+        put(engine, agent, "kept")
+    engine.drain(timeout_s=0)
+    engine.rebalancer.pin("a", "shard_000")
+    machine.storage.power.fail_sync(path="*/shards/*")
+    with pytest.raises(StorageError):
+        engine.rebalancer.pin("a", "shard_001")
+    machine.kill(engine)
+    engine = machine.engine()
+    engine.rebalancer.pin("b", "shard_001")
+    machine.die()
+    for seed in range(20):
+        assert not machine.found(seed).run(go_on)
+
+
 @pytest.mark.parametrize("behind", ["merge", "forget"])
 def test_no_line_stands_whole_behind_one_that_was_never_synced(behind: str) -> None:
     """Merge after merge fails at its sync: a power cut may tear the first one's line, and leave what came behind it."""
