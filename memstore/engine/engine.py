@@ -152,6 +152,7 @@ class Engine:
             manifests=self.manifests,
             lanes=self.lanes,
             consumers=self.consumers,
+            forgotten=self.forgotten,
             metrics=self.metrics,
             run_bytes_max=settings.merging.run_bytes_max,
             file_syncs_max=settings.merging.file_syncs_max,
@@ -314,6 +315,7 @@ class Engine:
         self.stamper.forget()
         self.maintenance.forget()
         self.lanes.reset_lock()
+        self.forgotten.reset_lock()
         self.manifests.clear()
         self.handles.clear()
         self.pieces.clear()

@@ -6,6 +6,7 @@ finds the file longer, and its cached lines stale.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from memstore.errors import StorageError
@@ -33,6 +34,10 @@ class Forgotten:
         self._root = paths.root
         self._lock = paths.lock("forgotten")
         self._file: StorageFile | None = None
+        self._begun: dict[tuple[str, str], int] = {}
+        """When each erasure began that is not finished, by its id and agent, as of ``_looked_bytes``."""
+        self._looked_bytes = 0
+        self._begun_lock = threading.Lock()
 
     def epoch(self) -> int:
         """A number that grows whenever records disappear or come back, in whatever process.
@@ -45,6 +50,23 @@ class Forgotten:
                 return 0
             file = self._file = self._storage.open_read(self._path)
         return file.size_bytes()
+
+    def unfinished(self) -> dict[str, int]:
+        """When erasures began that are not finished, by the hash of the agent."""
+        with self._begun_lock:
+            end = self.epoch()
+            for entry in self.entries(self._looked_bytes, end):
+                if entry.erasure is not None:
+                    self._begun[entry.erasure.id, entry.erasure.agent] = entry.erasure.at
+                elif entry.erased is not None:
+                    finished = entry.erased.id
+                    self._begun = {key: at for key, at in self._begun.items() if key[0] != finished}
+            self._looked_bytes = end
+            return {agent: at for (_, agent), at in sorted(self._begun.items(), key=lambda item: item[1])}
+
+    def reset_lock(self) -> None:
+        """In a forked child: a new lock."""
+        self._begun_lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of the file; the next `epoch` opens it again."""

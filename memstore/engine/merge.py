@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.engine.consumers import Consumers
+from memstore.engine.forgotten import Forgotten
 from memstore.engine.home import home_for_writing
 from memstore.engine.lane_set import LaneSet
 from memstore.engine.merge_agent import AgentMerge, MissingLaneError
@@ -73,6 +74,7 @@ class Merger:
         manifests: ManifestCache,
         lanes: LaneSet,
         consumers: Consumers,
+        forgotten: Forgotten,
         metrics: Metrics,
         run_bytes_max: int,
         file_syncs_max: int,
@@ -80,6 +82,7 @@ class Merger:
         self._storage = storage
         self._paths = paths
         self._consumers = consumers
+        self._forgotten = forgotten
         self._clock = clock
         self._catalog = catalog
         self._manifests = manifests
@@ -131,6 +134,7 @@ class Merger:
             standing=self._lanes.refresh,
             syncs=syncs,
             run_bytes_max=self._run_bytes_max,
+            after_us=max(self._forgotten.unfinished().values(), default=0),
         )
         try:
             everything = heapq.merge(*(_tagged(index, lane) for index, lane in enumerate(lanes)))

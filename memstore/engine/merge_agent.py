@@ -55,6 +55,8 @@ class AgentMerge:
         standing: every lane there is, chosen or not, asked for when a merge that was stopped has left something.
         syncs: told of every file that is written.
         run_bytes_max: how much is sorted at a time.
+        after_us: when an erasure began that was interrupted: what is merged since came after it, whatever the clock
+            says by now.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class AgentMerge:
         standing: Callable[[], list[LaneReader]],
         syncs: SyncSet,
         run_bytes_max: int,
+        after_us: int,
     ) -> None:
         self._storage = storage
         self._manifests = manifests
@@ -79,6 +82,7 @@ class AgentMerge:
         self._leftovers = Leftovers(storage, manifests=manifests, waiting=waiting, standing=standing)
         self._syncs = syncs
         self._run_bytes_max = run_bytes_max
+        self._after_us = after_us
 
     def merge(self, directory: str, agent: str, tagged: list[TaggedSlice], skipped: set[str]) -> int:
         """Copy what is not merged yet, repeat what may not have been synced; how many records that were.
@@ -173,7 +177,7 @@ class AgentMerge:
         line = encode_merge(
             merge_id=secrets.token_hex(8),
             # Periods are counted from here too. By a clock that was set back meanwhile they would end too soon.
-            at=max([self._clock.now_us(), *(lane.seal.at for lane in cited)]),
+            at=max([self._clock.now_us(), self._after_us + 1, *(lane.seal.at for lane in cited)]),
             lanes=sorted(lane.token for lane in cited),
             chunks=chunks,
             run_bytes=self._run_bytes_max,

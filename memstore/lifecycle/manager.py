@@ -11,6 +11,7 @@ from typing import Literal
 
 from memstore.engine.engine import Engine
 from memstore.errors import StorageError, UsageError
+from memstore.format.forgotten import text_hash
 from memstore.lifecycle.action import (
     Action,
     AddShard,
@@ -168,7 +169,13 @@ class Manager:
                 states.append(state)
         newest = max((state.ingested for state in states), default=0) or None
         doubt = self._clock_doubt(now_us, newest, trust_clock=trust_clock, keep=keep)
+        erasing = self._engine.forgotten.unfinished()
         for state in states:
+            if text_hash(state.agent) in erasing:
+                # Its MANIFEST has to go on telling what was there when the erasure began.
+                why = "its erasure was begun and waits, be it for a hold to be removed"
+                actions.append(Withheld(agent=state.agent, what="everything", why=why))
+                continue
             actions += plan_agent(
                 state,
                 now_us=now_us,

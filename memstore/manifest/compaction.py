@@ -47,7 +47,9 @@ def compact_manifest(
     error = manifest.damage()
     if error is not None:
         raise error
-    header = encode_manifest_header(agent=manifest.agent, at=at_us, compaction_id=secrets.token_hex(8))
+    # Not before what it names, should the clock have been set back: by this what comes behind it is told from that.
+    begun_us = max([at_us, *manifest.ingested.values()])
+    header = encode_manifest_header(agent=manifest.agent, at=begun_us, compaction_id=secrets.token_hex(8))
     state = compacted_state(manifest, at_us=at_us, standing=standing, there=there, forget_ids=forget_ids)
     replace_file(storage, os.path.join(manifest.directory, MANIFEST), header + encode_state(state))
 
