@@ -92,12 +92,12 @@ class MemStore(Caretaking, Finding, Replicating):
         clock: for tests.
 
     Raises:
-        UsageError: the root is a file or a directory that holds something else.
+        UsageError: the root is a file, or a directory that holds something else where a store is to be made.
         NotFoundError: there is no store and none may be made.
         ConfigError: a setting is unknown or out of its range.
         VersionError: a newer memstore wrote it.
         UnsupportedError: the root lies on a network file system.
-        StorageError: the root cannot be written, or STORE.json is damaged (`CorruptionError`).
+        StorageError: the root cannot be written, or STORE.json is damaged or lost (`CorruptionError`).
     """
 
     def __init__(
