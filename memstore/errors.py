@@ -79,6 +79,7 @@ class CorruptionError(StorageError):
         length_bytes: how long it is.
         records: how many records lie in it, or None where that cannot be known.
         reason: what did not agree.
+        place: all of that in one sentence, without advice.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class CorruptionError(StorageError):
         count = "an unknown number of records" if records is None else f"{records} record{'' if records == 1 else 's'}"
         end_bytes = offset_bytes + length_bytes
         what = f"bytes {offset_bytes} to {end_bytes} are damaged ({reason})" if length_bytes else reason
+        place = f"{path}: {what}; {count} affected"
         super().__init__(
-            f"{path}: {what}; {count} affected. `memstore repair --plan` says what can be done; "
-            "on_damage='skip' reads around damaged records."
+            f"{place}. `memstore repair --plan` says what can be done; on_damage='skip' reads around damaged records."
         )
+        self.place = place
         self.path = path
         self.offset_bytes = offset_bytes
         self.length_bytes = length_bytes

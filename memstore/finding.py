@@ -135,5 +135,8 @@ class Finding:
         return report
 
     def index_status(self) -> dict[str, Any]:
-        """``ready, language, context_keys, partitions, records, bytes, stale, behind_bytes, in_doubt``."""
+        """``ready, language, context_keys, partitions, records, bytes, stale, behind_bytes, in_doubt, lacks``.
+
+        ``lacks``: how many damaged pieces of the store the index was built without; `check` names them.
+        """
         return self._finder.status()

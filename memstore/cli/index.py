@@ -56,11 +56,11 @@ def run_status(args: argparse.Namespace) -> int:
     stale = set(found["stale"])
     rows = [{**each, "stale": each["month"] in stale} for each in found["partitions"]]
     rows += [
-        {"month": month, "records": None, "bytes": None, "stale": True}
+        {"month": month, "records": None, "bytes": None, "stale": True, "lacks": None}
         for month in sorted(stale - {row["month"] for row in rows})
     ]
     if out.format == "csv":
-        print_rows(out, ("month", "records", "bytes", "stale"), rows)
+        print_rows(out, ("month", "records", "bytes", "stale", "lacks"), rows)
         return OK
     if out.format != "table":
         print_document(out, found)
@@ -82,8 +82,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{month[:4]}-{month[4:]}",
         "" if records is None else f"{records:,}",
         "" if size_bytes is None else size(size_bytes),
-        "to be built anew" if row["stale"] else "",
+        _state(row),
     ]
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["stale"]:
+        return "to be built anew"
+    return f"{row['lacks']:,} damaged left out" if row["lacks"] else ""
 
 
 def _sentences(found: dict[str, Any]) -> list[str]:
@@ -97,6 +103,12 @@ def _sentences(found: dict[str, Any]) -> list[str]:
     if found["stale"]:
         count = len(found["stale"])
         told.append(f"{count} month{'' if count == 1 else 's'} to be built: searches scan them until then")
+    if found["lacks"]:
+        many = found["lacks"] != 1
+        told.append(
+            f"{found['lacks']:,} damaged piece{'s' if many else ''} of the store left out: "
+            f"`memstore check --full` names {'them' if many else 'it'}"
+        )
     if found["in_doubt"]:
         told.append("what was forgotten lately is looked up one by one until the next update")
     return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from memstore.engine.catalog import Catalog, CatalogState, check_shard_is_there
@@ -14,10 +14,14 @@ from memstore.format.manifest import decode_manifest_line
 from memstore.format.names import MANIFEST, StorePaths, shard_name
 from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
-from memstore.wal.reader import agent_of_directory_name
+from memstore.wal.reader import LaneReader, agent_of_directory_name
 from memstore.wal.scan import LineWindow
 
 HEAVIEST_AGENTS = 5
+
+
+def _pass_over(_: CorruptionError) -> None:
+    """Damage is of no concern."""
 
 
 class Inventory:
@@ -32,11 +36,14 @@ class Inventory:
         self._lanes = lanes
         self._builder = builder
 
-    def agents(self, *, skip_damaged: bool = False) -> list[str]:
+    def agents(
+        self, *, skip_damaged: bool = False, on_damage: Callable[[CorruptionError], None] = _pass_over
+    ) -> list[str]:
         """Ids of all agents that have a record, sorted.
 
         Args:
             skip_damaged: leave out directories that no longer say whose they are; `damage` names them.
+            on_damage: told of each of these, and of lanes that do not say whose records they hold.
 
         Raises:
             CorruptionError: there is such a directory.
@@ -45,6 +52,10 @@ class Inventory:
         found: set[str] = set()
         for lane in self._lanes.refresh():
             found |= lane.agents()
+            for error in _unknown(lane):
+                on_damage(error)
+        for error in self._lanes.unreadable:
+            on_damage(error)
         state = self._catalog.reload()
         for path in state.shard_paths.values():
             for _, agent in self._residents(path):
@@ -52,6 +63,8 @@ class Inventory:
                     found.add(agent)
                 elif not skip_damaged:
                     raise agent
+                else:
+                    on_damage(agent)
         return sorted(found)
 
     def records(self, agents: Iterable[str]) -> int:
@@ -193,3 +206,11 @@ class Inventory:
                 identity = self._storage.identify(below)
                 total += 0 if identity is None else identity.size_bytes
         return total
+
+
+def _unknown(lane: LaneReader) -> list[CorruptionError]:
+    """Commit lines of a lane that do not verify, which do not say whose records they were."""
+    return [
+        CorruptionError(lane.file.path, offset_bytes=at, length_bytes=length, reason="a commit line does not verify")
+        for at, length in lane.damaged
+    ]

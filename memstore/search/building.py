@@ -17,6 +17,7 @@ from memstore.format.consumer_file import ConsumerFile
 from memstore.search.course import Course
 from memstore.search.document import Documents
 from memstore.search.ledger import Ledger
+from memstore.search.omissions import Omissions, pieces
 from memstore.search.state import stale_months, state_of, with_state
 from memstore.search.survey import agents_of, month_lines
 from memstore.search.sweep import remove_tree
@@ -55,7 +56,9 @@ class Building:
         self._ledger.replace(claim)
         _, before = self._ledger.look()
         writer = self._writers.make(month)
-        documents = self._documents.of(month_lines(self._engine, agents_of(self._engine), month))
+        left_out = Omissions()
+        agents = agents_of(self._engine, left_out)
+        documents = self._documents.of(month_lines(self._engine, agents, month, left_out))
         while True:
             added = writer.add(islice(documents, _STEP_RECORDS))
             self._course.added(added)
@@ -65,6 +68,9 @@ class Building:
                 self._writers.discard()
                 remove_tree(self._storage, os.path.join(self._root, writer.directory))
                 return False
+        if left_out:
+            _log.warning("%s", pieces(len(left_out), month))
+        writer.left_out(len(left_out))
         entry = self._writers.finish(month)
         old = before.partitions.get(month)
         self._ledger.publish({month: msgspec.structs.replace(entry, ahead=True)}, built=month)

@@ -21,7 +21,7 @@ from memstore.search.ledger import ErasedMeanwhileError, Ledger
 from memstore.search.schema import Analyzer, IndexShape
 from memstore.search.settling import Settling
 from memstore.search.state import stale_months, state_of
-from memstore.search.survey import agents_of, months_of
+from memstore.search.survey import agents_of
 from memstore.search.writer_pool import DamagedPartitionError, WriterPool
 
 _log = logging.getLogger(__name__)
@@ -136,10 +136,10 @@ class _Run:
     def go(self, rebuild: Iterable[str] | None, *, build: bool) -> IndexReport:
         """See `Indexer.run`."""
         report = self._course.report
-        content = self._ledger.begin()
+        self._ledger.begin()
         if rebuild is not None:
             # Not stale: searches go on with what there is until something else takes its place.
-            self._asked = set(rebuild) or months_of(self._engine).union(state_of(content).partitions)
+            self._asked = set(rebuild) or self._ledger.months_anew()
         try:
             self._ledger.sweep()
             while self._advance(build=build):

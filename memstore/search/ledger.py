@@ -18,6 +18,7 @@ from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.search.foreign import IndexFailedError
+from memstore.search.omissions import Omissions
 from memstore.search.schema import IndexShape
 from memstore.search.state import CONSUMER, IndexState, PartitionEntry, partition_directory, state_of, with_state
 from memstore.search.survey import months_of
@@ -74,10 +75,20 @@ class Ledger:
         self.update(lambda _: fresh)
         # What is whole in a sealed lane now will be read with its month; of the others the watermark is the start.
         passed = {lane.token: lane.end for lane in self._engine.feed.lanes() if lane.sealed}
-        months = sorted(months_of(self._engine))
+        left_out = Omissions()
+        months = sorted(months_of(self._engine, left_out))
         return self.update(
-            lambda state: msgspec.structs.replace(state, listed=True, stale=months), lanes=passed, missed=[]
+            lambda state: msgspec.structs.replace(state, listed=True, stale=months, unlisted=len(left_out)),
+            lanes=passed,
+            missed=[],
         )
+
+    def months_anew(self) -> set[str]:
+        """Every month that there is to build, listed anew, with those that there are."""
+        left_out = Omissions()
+        months = months_of(self._engine, left_out)
+        content = self.update(lambda state: msgspec.structs.replace(state, unlisted=len(left_out)))
+        return months.union(state_of(content).partitions)
 
     def content(self) -> ConsumerFile:
         """The consumer file as it stands.

@@ -56,11 +56,13 @@ class PartitionWriter:
             self._writer: tantivy.IndexWriter | None = index.writer(WRITER_BYTES, 1)
         self._files: dict[str, tuple[int, str]] = {}
         self._deleted = False
+        self._lacks = 0
 
     def resume(self, entry: PartitionEntry) -> None:
         """Take over what is known of a partition that was there."""
         self._files = dict(entry.files)
         self._deleted = entry.deleted
+        self._lacks = entry.lacks
 
     def add_missing(self, documents: Iterable[dict[str, Any]]) -> int:
         """Add those that are not there yet; how many. What was added since the last commit is not looked for."""
@@ -83,6 +85,10 @@ class PartitionWriter:
             self._open_writer().delete_documents_by_query(query)
         self._deleted = True
 
+    def left_out(self, count: int) -> None:
+        """Note that so many damaged pieces of the store could not be added; they may be some that are known already."""
+        self._lacks = max(self._lacks, count)
+
     def commit(self) -> PartitionEntry:
         """Make it durable, and say what there is now."""
         with translated(self._path):
@@ -104,6 +110,7 @@ class PartitionWriter:
             records=self._partition.records,
             deleted=self._deleted,
             opstamp=opstamp_of(self._storage, self._path),
+            lacks=self._lacks,
         )
 
     def close(self) -> PartitionEntry | None:

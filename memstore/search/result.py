@@ -100,7 +100,7 @@ class SearchResult:
         facets: for each facet that was asked for its most frequent values.
         cursor: pass it to get the next page; None where this is the last.
         hints: what of the query text was not understood, and how it was taken.
-        notes: what the index could not answer, and what was done instead.
+        notes: what the index could not answer and what was done instead; what was left out because it is damaged.
         scanned: where the answer came from.
         seconds: how long it took.
     """

@@ -182,7 +182,7 @@ class Search:
 
             def add_up(plan: Plan) -> tuple[Aggregator, Scanned, tuple[str, ...], Question]:
                 aggregator = Aggregator(self._compiler, by=fields, metrics=figures, interval_us=interval_us)
-                return aggregator, self._searcher.aggregate(plan, asked, aggregator), tuple(plan.notes), question
+                return aggregator, self._searcher.aggregate(plan, asked, aggregator), tuple(plan.told()), question
 
             return self._answer(asked, add_up)
 
@@ -351,7 +351,14 @@ class Search:
         standing = self._sources.standing()
         content = standing.content
         if content is None:
-            return {"ready": False, "partitions": [], "stale": [], "behind_bytes": None, "in_doubt": False}
+            return {
+                "ready": False,
+                "partitions": [],
+                "stale": [],
+                "behind_bytes": None,
+                "in_doubt": False,
+                "lacks": 0,
+            }
         storage, root = self._engine.storage, self._engine.paths.search
         partitions = []
         for month, entry in sorted(standing.state.partitions.items()):
@@ -361,7 +368,7 @@ class Search:
                 for name in entry.files
                 if (identity := storage.identify(os.path.join(directory, name))) is not None
             )
-            partitions.append({"month": month, "records": entry.records, "bytes": size})
+            partitions.append({"month": month, "records": entry.records, "bytes": size, "lacks": entry.lacks})
         return {
             "ready": True,
             "language": self._shape.language,
@@ -372,6 +379,7 @@ class Search:
             "stale": sorted(standing.stale),
             "behind_bytes": sum(max(lane.end - content.lanes.get(lane.token, 0), 0) for lane in standing.lanes),
             "in_doubt": bool(standing.doubts),
+            "lacks": sum(entry.lacks for entry in standing.state.partitions.values()) + standing.state.unlisted,
         }
 
     def _condemn_damaged(self) -> None:

@@ -140,7 +140,7 @@ class Searcher:
         counted = FacetCollector(facets)
         scanned = self._through(plan, asked, (hits.collect, counted.collect), scored=scored, noise=noise)
         candidates = [each for each in hits.candidates() if not shown or shown.isdisjoint(map(_short_key, _ids(each)))]
-        notes = list(plan.notes)
+        notes = plan.told()
         found, looked_at, ids = self._read(candidates, limit, notes)
         highlighter = Highlighter(asked.question.node, self._analyzer) if highlight else None
         listed = tuple(

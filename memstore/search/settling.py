@@ -21,6 +21,7 @@ from memstore.search.document import Documents
 from memstore.search.doubts import Doubts, Span, doubts_of
 from memstore.search.ledger import Ledger
 from memstore.search.months import month_span_us
+from memstore.search.omissions import Omissions
 from memstore.search.schema import key_of_hash
 from memstore.search.state import IndexState, stale_months
 from memstore.search.survey import agent_by_hash, agent_months, is_gone, stored_lines
@@ -61,7 +62,7 @@ class Settling:
         months = set(state.partitions)
         for _, agent in spans:
             if agent is not None:
-                months |= agent_months(self._engine, agent)
+                months |= agent_months(self._engine, agent, Omissions())  # told where they are read
         for month in sorted(months - stale_months(self._ledger.content(), state)):
             changed = [self._reindex(month, span, agent, state) for span, agent in spans]
             if self._delete_gone(month, doubts, state) or any(changed):
@@ -89,10 +90,11 @@ class Settling:
         since_us, until_us = max(first, span.since_us), min(end, span.until_us)
         if since_us >= until_us:
             return False
-        lines = iter(()) if agent is None else stored_lines(self._engine, [agent], since_us, until_us)
+        left_out = Omissions()
+        lines = iter(()) if agent is None else stored_lines(self._engine, [agent], since_us, until_us, left_out)
         documents = self._documents.of(lines)
         head = list(islice(documents, 1))
-        if month not in state.partitions and not head:
+        if month not in state.partitions and not head and not left_out:
             return False
         writer = self._writers.writer(month, state)
         indexed = writer.partition.agents()
@@ -100,7 +102,8 @@ class Settling:
         for each in whose:
             writer.delete(self._compiler.agent_within(each, since_us, until_us))
         self._course.added(writer.add(chain(head, documents)))
-        return bool(whose or head)
+        writer.left_out(len(left_out))
+        return bool(whose or head or left_out)
 
     def _delete_gone(self, month: str, doubts: Doubts, state: IndexState) -> bool:
         """Delete documents of single records that are not there any more."""

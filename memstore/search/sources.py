@@ -34,6 +34,7 @@ from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError, QueryRefusedError, translated
 from memstore.search.indexer import LOCK
 from memstore.search.months import month_span_us
+from memstore.search.omissions import Omissions, pieces, unlisted
 from memstore.search.partition import Partition
 from memstore.search.pattern import WILDCARDS
 from memstore.search.schema import Analyzer, IndexShape, key_of_hash
@@ -106,6 +107,7 @@ class Plan:
         doubts: what is in doubt of it.
         stale: months that are scanned.
         notes: what was found wrong with the index.
+        left_out: what was damaged where it was scanned; complete once everything was.
     """
 
     lasting: list[Source] = field(default_factory=list)
@@ -114,6 +116,11 @@ class Plan:
     doubts: Doubts = field(default_factory=Doubts)
     stale: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    left_out: Omissions = field(default_factory=Omissions)
+
+    def told(self) -> list[str]:
+        """All there is to be said of the answer."""
+        return [*self.notes, *self.left_out.notes()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +242,7 @@ class Sources:
         if standing.content is None:
             plan.stale = (_ALL_MONTHS,)
             plan.notes.append("there is no search index yet: everything was scanned")
-            plan.scans.append((self._agents(wanted), since_us, until_us))
+            plan.scans.append((self._agents(wanted, plan.left_out), since_us, until_us))
             return plan
         opened, damaged = self._partitions(standing, since_us, until_us)
         stale = {month for month in standing.stale | damaged if _overlaps(month, since_us, until_us)}
@@ -260,6 +267,10 @@ class Sources:
         plan.notes += [
             f"the search index of {month} is being built: the month was scanned" for month in sorted(stale - damaged)
         ]
+        entries = standing.state.partitions
+        plan.notes += [pieces(entries[month].lacks, month) for month in sorted(opened) if entries[month].lacks]
+        if standing.state.unlisted:
+            plan.notes.append(unlisted(standing.state.unlisted))
         plan.stale = tuple(sorted(stale))
         twice: list[int] = []
         for each in ahead.values() if tail.places else ():
@@ -276,7 +287,7 @@ class Sources:
             must_not = (*excluded, *not_in_tail) if kind == "tail" else excluded
             plan.lasting.append(Source(partition, must, must_not, kind))
         if stale:
-            agents = self._agents(wanted)
+            agents = self._agents(wanted, plan.left_out)
             for month in sorted(stale, reverse=True):
                 first, end = month_span_us(month)
                 plan.scans.append((agents, max(first, since_us), min(end, until_us)))
@@ -286,7 +297,7 @@ class Sources:
     def scanned(self, plan: Plan) -> Iterator[Source]:
         """What has to be scanned, in portions; each is gone with the next."""
         for agents, since_us, until_us in plan.scans:
-            lines = stored_lines(self._engine, agents, since_us, until_us)
+            lines = stored_lines(self._engine, agents, since_us, until_us, plan.left_out)
             for partition in chunks(lines, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler):
                 yield Source(partition, kind="scanned")
         if plan.lanes is not None:
@@ -426,17 +437,17 @@ class Sources:
             for first, end in _without(stale, since_us, until_us):
                 yield [agent], first, end
 
-    def _agents(self, wanted: Filters) -> list[str]:
-        """Agents that the filters let through."""
+    def _agents(self, wanted: Filters, left_out: Omissions | None = None) -> list[str]:
+        """Agents that the filters let through; damage that may hide one goes to ``left_out``."""
         if wanted.own is not None:
             if wanted.agents is not None and not _any_matches(wanted.agents)(wanted.own):
                 return []
             return [wanted.own]
         if wanted.agents is None:
-            return agents_of(self._engine)
+            return agents_of(self._engine, left_out)
         if not any(WILDCARDS.search(agent) for agent in wanted.agents):
             return list(wanted.agents)
-        return list(filter(_any_matches(wanted.agents), agents_of(self._engine)))
+        return list(filter(_any_matches(wanted.agents), agents_of(self._engine, left_out)))
 
 
 _ESTIMATE_MAX = 10_000_000

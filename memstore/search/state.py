@@ -26,6 +26,7 @@ class PartitionEntry(msgspec.Struct, frozen=True, kw_only=True):
         deleted: whether documents have been deleted from it, whose words may still be in its files.
         opstamp: tantivy's number of the last commit that counts; merges leave it as it is.
         ahead: whether it may hold records behind the watermark, for it was made of what the store had later.
+        lacks: how many damaged pieces of the store were left out when it was made, at least.
     """
 
     directory: str
@@ -34,6 +35,7 @@ class PartitionEntry(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = False
     opstamp: int = 0
     ahead: bool = False
+    lacks: int = 0
 
 
 class IndexState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,6 +51,7 @@ class IndexState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         forgotten: up to which byte of FORGOTTEN everything is carried out.
         next_version: goes into the next directory's name; no name comes back.
         erasures: how many times records were erased; what was built meanwhile does not count.
+        unlisted: how many damaged pieces were met when the months were listed: what only they tell of is nowhere.
     """
 
     shape: str = ""
@@ -59,6 +62,7 @@ class IndexState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     forgotten: int = 0
     next_version: int = 1
     erasures: int = 0
+    unlisted: int = 0
 
 
 def state_of(content: ConsumerFile) -> IndexState:

@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from support import flip
 
 from memstore import MemStore
 from memstore.format.names import StorePaths
@@ -48,6 +50,20 @@ def test_update_builds_it_and_status_tells_each_month(memstore, filled):
     assert "nothing waits to be indexed" in table
     rows = list(csv.DictReader(io.StringIO(memstore("index", "status", "-o", "csv").out, newline="")))
     assert [row["stale"] for row in rows] == ["false"] * 3
+
+
+def test_damage_that_it_was_built_without_is_told(memstore, filled):
+    with MemStore(filled) as store:
+        store.drain()
+    path = next(Path(filled).glob("memory/shards/*/*/*.jsonl"))
+    flip(str(path), path.stat().st_size // 2)
+    assert memstore("index", "rebuild").code == 0
+    table = memstore("index", "status", "-o", "table").out
+    assert "1 damaged left out" in table
+    assert "1 damaged piece of the store left out: `memstore check --full` names it" in " ".join(table.split())
+    rows = list(csv.DictReader(io.StringIO(memstore("index", "status", "-o", "csv").out, newline="")))
+    assert [row["lacks"] for row in rows].count("1") == 1
+    assert "1 damaged piece of " in memstore("search", "record", "-o", "json").err
 
 
 def test_what_is_behind_is_told(memstore, filled):

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from search_support import SEARCHING, all_ids, index_directories, index_files, reopened
 from support import T0_US, flip
 
-from memstore import MemStore, ReadOnlyError, StoreClosedError
+from memstore import CorruptionError, MemStore, ReadOnlyError, StorageError, StoreClosedError
+from memstore.search.omissions import NAMED_MAX, Omissions
+from memstore.search.state import IndexState
 from memstore.store import repair
 from memstore.timestamps import US_PER_DAY, iso_text
 
@@ -309,9 +312,124 @@ def test_what_a_repair_brings_back_is_found_though_the_index_was_built_without_i
     with MemStore(root, settings=SEARCHING) as store:
         store.index(rebuild=True)
         assert len(all_ids(store, "word")) < len(ids)
+        assert store.search("word").notes
     assert repair(root).is_clean
     with MemStore(root, settings=SEARCHING) as store:
         assert all_ids(store, "word") == ids
         store.index()
         assert all_ids(store, "word") == ids
+        assert store.search("word").notes == ()
+        assert store.index_status()["lacks"] == 0
         assert store.index_status()["ready"]
+
+
+def day_file(root: str) -> str:
+    return str(next(Path(root).glob("memory/shards/*/a0/*.jsonl")))
+
+
+def without_index(root: str) -> None:
+    shutil.rmtree(os.path.join(root, "memory", "cache"))
+    shutil.rmtree(os.path.join(root, "consumers"))
+
+
+def test_what_a_scan_had_to_leave_out_is_told_once_with_its_place(root: str) -> None:
+    without_index(root)
+    path = day_file(root)
+    flip(path, os.path.getsize(path) // 2)
+    with MemStore(root, settings=SEARCHING, read_only=True) as reader:
+        found = reader.search("word")
+        assert found.total < RECORDS
+        (note,) = [each for each in found.notes if path in each]
+        assert f"{RECORDS - found.total} record" in note
+        assert f"bytes 0 to {os.path.getsize(path)} are damaged" in note
+        assert [each for each in reader.aggregate("word", by=["agent"]).notes if path in each] == [note]
+        assert not any(path in each for each in reader.search("word", agent="a1").notes)
+
+
+def test_damage_that_several_scans_meet_is_told_once(root: str) -> None:
+    path = str(next(Path(root).glob("memory/shards/*/a0/MANIFEST")))
+    flip(path, os.path.getsize(path) // 2)
+    for harmed in index_files(root):
+        if harmed.endswith(".term"):
+            os.truncate(harmed, 0)
+    with MemStore(root, settings=SEARCHING, read_only=True) as reader:
+        found = reader.search("word")
+        assert len(found.scanned.stale) > 1
+        assert found.total < RECORDS
+        told = [each for each in found.notes if path in each]  # a line in the middle, and what was listed behind it
+        assert told
+        assert sorted(set(told)) == sorted(told)
+
+
+def test_of_very_much_damage_a_part_is_named_and_the_rest_is_counted() -> None:
+    left_out = Omissions()
+    for number in range(NAMED_MAX + 7):
+        for _ in range(2):
+            left_out.add(CorruptionError("file", offset_bytes=number, length_bytes=1, reason="flipped", records=1))
+    left_out.add(StorageError("the disk refused"))
+    told = left_out.notes()
+    assert len(told) == NAMED_MAX + 1
+    assert told[0] == "left out: file: bytes 0 to 1 are damaged (flipped); 1 record affected"
+    assert told[-1].startswith("left out: 8 more damaged ranges")
+
+
+def test_an_index_that_was_built_without_what_was_damaged_says_so_until_it_is_built_anew(root: str) -> None:
+    path = day_file(root)
+    intact = Path(path).read_bytes()
+    flip(path, os.path.getsize(path) // 2)
+    with MemStore(root, settings=SEARCHING) as store:
+        assert store.search("word").notes == ()  # the index was built of what was whole
+        store.index(rebuild=True)
+    with MemStore(root, settings=SEARCHING) as store:
+        found = store.search("word")
+        assert (found.total, found.scanned.scanned) == (RECORDS - 1, 0)
+        (note,) = found.notes
+        assert note.startswith("1 damaged piece of ")
+        assert "`memstore check --full`" in note
+        assert store.aggregate("word", by=["agent"]).notes == (note,)
+        status = store.index_status()
+        assert status["lacks"] == 1
+        assert [each["lacks"] for each in status["partitions"]].count(1) == 1
+        month = next(each["month"] for each in status["partitions"] if each["lacks"])
+        at = (
+            iso_text(T0_US)
+            if iso_text(T0_US)[:7].replace("-", "") == month
+            else f"{month[:4]}-{month[4:]}-02T00:00:00Z"
+        )
+        store.append_many([{"agent_id": "new", "content": "other", "timestamp_utc": at}])
+        store.index()
+        assert store.index_status()["lacks"] == 1  # more was put into that partition
+        Path(path).write_bytes(intact)
+        store.index(rebuild=[month])
+        found = store.search("word")
+        assert (found.total, found.notes) == (RECORDS, ())
+        assert store.index_status()["lacks"] == 0
+
+
+def test_an_agents_records_that_are_damaged_when_they_are_indexed_again_are_told_of(root: str) -> None:
+    with MemStore(root, settings=SEARCHING) as store:
+        store.undelete(agent="a0")
+        path = day_file(root)
+        flip(path, os.path.getsize(path) // 2)
+        store.index()
+        assert store.index_status()["lacks"] == 1
+        assert store.index_status()["stale"] == []
+        assert any(note.startswith("1 damaged piece of ") for note in store.search("word").notes)
+
+
+def test_months_that_only_a_damaged_manifest_names_are_told_of(root: str) -> None:
+    path = str(next(Path(root).glob("memory/shards/*/a0/MANIFEST")))
+    flip(path, os.path.getsize(path) // 2)
+    with MemStore(root, settings=SEARCHING) as store:
+        store.index(rebuild=True)
+        found = store.search("word")
+        assert found.total < RECORDS
+        assert any("when the months were listed" in note for note in found.notes)
+        assert store.index_status()["lacks"]
+
+
+def test_state_of_an_older_index_is_read_and_says_that_nothing_is_lacking(root: str) -> None:
+    state = Path(root, "consumers", "search.json")
+    assert b'"lacks":0' in state.read_bytes()
+    entry = {"directory": "202501.1", "files": {}, "records": 1, "deleted": False, "opstamp": 1, "ahead": False}
+    assert msgspec.convert({"partitions": {"202501": entry}}, IndexState).partitions["202501"].lacks == 0
