@@ -34,6 +34,7 @@ class Picked:
         lanes: picked ids in lanes that cannot be merged now.
         damaged: by name of the file, why not all of it could be read; some of what is picked may be there.
         named: ids that tombstones name, picked too.
+        hidden_stay: ids that tombstones name, of records that were found in files and not picked.
         count: records picked from files.
     """
 
@@ -42,6 +43,7 @@ class Picked:
     lanes: set[str] = field(default_factory=set)
     damaged: dict[str, str] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
+    hidden_stay: set[str] = field(default_factory=set)
     count: int = 0
 
     @property
@@ -76,7 +78,8 @@ class Picker:
         if manifest is not None:
             for name in (*manifest.day_files, *manifest.packed, *manifest.trash):
                 self._pick_file(manifest, name, selection, picked)
-            named = manifest.hidden.ids | manifest.purged
+            # Of what a tombstone hides in a file it is known whether it goes; of the rest by when the MANIFEST was begun.
+            named = (manifest.hidden.ids | manifest.purged) - picked.hidden_stay
             picked.named.update(each for each in named if self._keep_ids and selection.picks(each, manifest.begun))
         self._pick_lanes(manifest, agent, selection, picked)
         return picked
@@ -95,7 +98,11 @@ class Picker:
                 self._refuse_in_doubt(manifest.agent, ref, name)
                 picked.damaged[name] = reason
                 continue
-            for memory_id in self._picked(manifest.agent, lines, selection, _ingested_of(manifest, ref), ref):
+            ingested_us = _ingested_of(manifest, ref)
+            if manifest.hidden.touches(ref.t_min, ref.t_max):
+                ids = manifest.hidden.ids.intersection(map(line_id, lines))
+                picked.hidden_stay.update(each for each in ids if not selection.picks(each, ingested_us))
+            for memory_id in self._picked(manifest.agent, lines, selection, ingested_us, ref):
                 picked.count += 1
                 if self._keep_ids:
                     picked.files.setdefault(name, set()).add(memory_id)

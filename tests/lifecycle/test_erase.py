@@ -712,9 +712,13 @@ def test_what_an_agent_wrote_after_an_interrupted_erasure_stays(
     imported.import_many([{"agent_id": "bot", "content": "late", "source_id": "s1", "timestamp_utc": old}])
     imported.drain()
     imported.close()
+    forgotten = put(engine, "bot", "written and forgotten since")
+    Lifecycle(engine).forgetter.forget([forgotten])
+    engine.drain(timeout_s=0)
     report = Lifecycle(engine).manager.maintain()
     assert not report.failed
     left = lines(engine, "bot")
+    assert forgotten not in left
     assert set(fresh) <= set(left)
     assert len(left) == 4
     erased_for_good(tmp_path, tiered.ids["bot"])
