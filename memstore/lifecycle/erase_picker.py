@@ -78,7 +78,7 @@ class Picker:
         if manifest is not None:
             for name in (*manifest.day_files, *manifest.packed, *manifest.trash):
                 self._pick_file(manifest, name, selection, picked)
-            # Of what a tombstone hides in a file it is known whether it goes; of the rest by when the MANIFEST was begun.
+            # Of what a tombstone hides in a file it is known whether it goes; of the rest by when the MANIFEST began.
             named = (manifest.hidden.ids | manifest.purged) - picked.hidden_stay
             picked.named.update(each for each in named if self._keep_ids and selection.picks(each, manifest.begun))
         self._pick_lanes(manifest, agent, selection, picked)
