@@ -15,6 +15,9 @@ _HELD = {"records": "agents", "agents": "records"}
 _WHY = {
     ("records", "get, µs"): "all records are of one day here, and the blocks of a day are looked through one by one",
     ("records", "search, µs"): "each word is in ten times as many records, and tantivy alone looks through more too",
+    ("records", "resident while appending, MiB"): (
+        "the slices of an open lane are kept until it is full, and MANIFESTs until their budget is"
+    ),
     ("agents", "append, records/s"): "a merge opens two files for each agent, whatever is written to them",
 }
 """Slopes that are not flat, as far as they are explained; the others are still to be."""
