@@ -9,6 +9,7 @@ that is what the machine finds. The program's own notes say what it had been tol
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import struct
@@ -96,6 +97,7 @@ def mounted(image: str, directory: str) -> Iterator[str]:
         except BaseException:
             run("umount", "--lazy", directory)  # what failed may still hold files of it
             raise
+        gc.collect()  # what a closed store has let go of in a circle, such as a searcher with its maps, goes with it
         run("umount", directory)
     finally:
         run("losetup", "--detach", device)
