@@ -400,15 +400,7 @@ def test_what_is_forgotten_behind_a_merge_that_was_never_synced_stays_forgotten(
     engine = machine.engine()
     memory_id = put(engine, "a", "to be forgotten")
     machine.storage.power.fail_sync(path="*/memory/*")
-    with pytest.raises(StorageError):
-        engine.drain(timeout_s=0)
-    machine.kill(engine)
-    engine = machine.engine()
-    with machine.journal.forgetting([memory_id]):
-        Lifecycle(engine).forgetter.forget([memory_id])
-    machine.die()
-    for seed in range(20):
-        assert not machine.found(seed).run(go_on)
+    _forget_behind_what_was_stopped(machine, engine, memory_id)
 
 
 def test_what_is_forgotten_behind_a_merge_that_had_begun_a_manifest_stays_forgotten() -> None:
@@ -417,6 +409,11 @@ def test_what_is_forgotten_behind_a_merge_that_had_begun_a_manifest_stays_forgot
     engine = machine.engine()
     memory_id = put(engine, "a", "to be forgotten")
     machine.storage.power.fail("write", path="*.jsonl")
+    _forget_behind_what_was_stopped(machine, engine, memory_id)
+
+
+def _forget_behind_what_was_stopped(machine: Machine, engine: Engine, memory_id: str) -> None:
+    """A merge fails and its process dies; another forgets, and is told so; then the power goes."""
     with pytest.raises(StorageError):
         engine.drain(timeout_s=0)
     machine.kill(engine)
