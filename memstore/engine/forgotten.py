@@ -55,7 +55,7 @@ class Forgotten:
         """When erasures began that are not finished, by the hash of the agent."""
         with self._begun_lock:
             end = self.epoch()
-            for entry in self.entries(self._looked_bytes, end):
+            for entry in self.entries(self._looked_bytes, end) if end > self._looked_bytes else ():
                 if entry.erasure is not None:
                     self._begun[entry.erasure.id, entry.erasure.agent] = entry.erasure.at
                 elif entry.erased is not None:

@@ -105,7 +105,11 @@ class Merger:
                 return self._merge_lanes(lanes) if lanes else MergeReport()
             except MissingLaneError as missing:
                 _log.info("a merge that was interrupted is repeated with one lane more: %s", missing.token)
-                added = {name for name in self._waiting() if lane_token(name) == missing.token} - chosen
+                added = {
+                    name
+                    for name in self._lanes.names()
+                    if lane_token(name) == missing.token and name.endswith(LANE_SUFFIX)
+                } - chosen
                 if not added:
                     raise StorageError(
                         f"{self._paths.lanes}: lane {missing.token} is part of a merge that was interrupted and cannot "
@@ -175,10 +179,6 @@ class Merger:
             file.close()
             return None
         return SealedLane(path, lane_token(name), file, *sealed)
-
-    def _waiting(self) -> list[str]:
-        """Names of lanes that are not merged."""
-        return [e.name for e in self._storage.list_directory(self._paths.lanes) if e.name.endswith(LANE_SUFFIX)]
 
     def _ask_for_room(self, lanes: list[SealedLane], roots: list[str]) -> None:
         """Start only with room to finish; the ballast is given up for it."""

@@ -27,6 +27,18 @@ def try_lock_file(storage: Storage, path: str) -> StorageFile | None:
     return None
 
 
+def is_locked(storage: Storage, path: str) -> bool:
+    """Whether somebody holds the lock of a file, which need not be there."""
+    try:
+        file = storage.open_read(path)
+    except FileNotFoundError:
+        return False
+    try:
+        return not file.try_lock()
+    finally:
+        file.close()
+
+
 @contextmanager
 def locked(storage: Storage, path: str, *, timeout_s: float = 60.0) -> Iterator[None]:
     """Hold a lock for the length of a ``with``.

@@ -7,6 +7,7 @@ import os
 from memstore.errors import StorageError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX
 from memstore.fs.atomic import temporary_path, try_unlink
+from memstore.fs.lock import is_locked
 from memstore.fs.parts import copy_content
 from memstore.fs.storage import Storage, StorageFile
 from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
@@ -47,14 +48,7 @@ def cover(storage: Storage, name: str, *, lanes: str, copy_lanes: str) -> bool:
 
 def is_mirrored(storage: Storage, path: str) -> bool:
     """Whether somebody holds a lane of the copy open to write to it."""
-    try:
-        file = storage.open_update(path)
-    except FileNotFoundError:
-        return False
-    try:
-        return not file.try_lock()
-    finally:
-        file.close()
+    return is_locked(storage, path)
 
 
 def _is_whole(storage: Storage, path: str, footer: int) -> bool:

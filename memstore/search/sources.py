@@ -27,6 +27,7 @@ from memstore.engine.feed import FedCommit, FedLane, is_cut_back
 from memstore.errors import CorruptionError
 from memstore.format.consumer_file import ConsumerFile
 from memstore.format.forgotten import text_hash
+from memstore.fs.lock import is_locked
 from memstore.search.chunks import chunks
 from memstore.search.compile import Compiler
 from memstore.search.doubts import Doubts, doubts_of
@@ -386,14 +387,7 @@ class Sources:
 
     def _is_written(self) -> bool:
         """Whether somebody holds the index lock."""
-        try:
-            file = self._engine.storage.open_read(self._engine.paths.lock(LOCK))
-        except FileNotFoundError:
-            return False
-        try:
-            return not file.try_lock()
-        finally:
-            file.close()
+        return is_locked(self._engine.storage, self._engine.paths.lock(LOCK))
 
     # -- doubts
 
