@@ -13,11 +13,17 @@ import tally
 
 from memstore import MemStore
 
+TOLD_CHARACTERS_MAX = 4000
 
-def pytest_configure() -> None:
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C be heard: a shell that runs tests in the background has them ignore it, and some of them send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        config.pluginmanager.register(ToldAtOnce(terminal))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,6 +34,19 @@ def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
         os.close(descriptor)
         session.config.add_cleanup(lambda: os.unlink(os.environ.pop(tally.FILE)))
     return (yield)
+
+
+class ToldAtOnce:
+    """Failures are told when they happen, not only at the end: a run may be cut off before it."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Of this process, or of a worker."""
+        if report.failed:
+            self._terminal.write_line(f"\n{report.when} of {report.nodeid} failed after {report.duration:.1f} s:")
+            self._terminal.write_line(report.longreprtext[-TOLD_CHARACTERS_MAX:])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

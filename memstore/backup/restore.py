@@ -204,7 +204,12 @@ class Builder:
         return read_gone(known, later, at_us=self._moment.at_us)
 
     def _erase(self, gone: Gone) -> None:
-        """Carry out erasures as if they had been interrupted when the point was taken."""
+        """Carry out erasures as if they had been interrupted when the point was taken.
+
+        As any erasure they find the lanes merged: what is merged behind one counts as written behind it, and stays.
+        """
+        with self._opened(self._moment.listed.head.at) as engine:
+            engine.drain(timeout_s=DRAIN_WAIT_S)
         file = self._storage.open_write(self._paths.forgotten)
         try:
             for erasure in gone.erasures:

@@ -10,7 +10,7 @@ from memstore.engine.lane_set import LaneSet
 from memstore.errors import CorruptionError, MemstoreError, StorageError, VersionError
 from memstore.format.forgotten import text_hash
 from memstore.format.lines import split_lines
-from memstore.format.names import MANIFEST, tier_of
+from memstore.format.names import MANIFEST, TRASH_DIRECTORY, tier_of
 from memstore.fs.storage import Storage
 from memstore.ids import agent_directory, directory_agent
 from memstore.manifest.index import Manifest
@@ -125,8 +125,20 @@ class AgentLook:
             self._found.find("manifest", reason, records=None, repair=REBUILD)
 
     def _check_missing_manifest(self, place: AgentPlace) -> None:
-        """A directory without one is an agent's that is just being made, or one that lost it."""
-        files = [name for _, name in place.files() if tier_of(name) in ("warm", "cold")]
+        """A directory without one is an agent's that is just being made, or one that lost it.
+
+        Or a power cut left it of an agent that is elsewhere by now: then what lies in the archive is that one's.
+        """
+        elsewhere = any(
+            self._storage.identify(os.path.join(shard, self._name, MANIFEST)) is not None
+            for shard in self._layout.shards.values()
+        )
+        files = [
+            name
+            for home, name in place.files()
+            if tier_of(name) in ("warm", "cold")
+            and not (elsewhere and home in (place.archive, os.path.join(place.archive, TRASH_DIRECTORY)))
+        ]
         if files:
             reason = f"it is missing, and {len(files)} packed file(s) of the agent are there"
             self._found.find("manifest", reason, records=None, repair=REBUILD)

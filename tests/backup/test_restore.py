@@ -472,6 +472,7 @@ def test_an_erasure_that_was_interrupted_when_the_backup_was_taken_is_carried_ou
     with MemStore(tmp_path / "store", settings=QUIET, clock=clock) as store:
         ids = store.append_many({"agent_id": "a", "content": n} for n in range(3))
         store.append(agent_id="b", content="whole agent")
+        store.drain()  # as an erasure does before it begins
         clock.advance(10)
         forgotten = store._engine.forgotten
         forgotten.note(Erasure(id="1", at=clock.now_us(), agent=text_hash("a"), ids=[text_hash(ids[1])]))

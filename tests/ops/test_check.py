@@ -55,6 +55,19 @@ def test_a_store_with_a_file_of_every_kind_is_clean(look: Look, full: bool) -> N
     assert (report.checked.agents, report.checked.lanes) == (2, 2)
 
 
+def test_what_a_power_cut_left_of_an_agent_that_is_elsewhere_now_is_no_damage(look: Look, rich: str) -> None:
+    with open_rich(rich) as store:
+        store.add_shard()
+    shards = os.path.join(rich, "memory", "shards")
+    (home,) = [shard for shard in os.listdir(shards) if os.path.isdir(os.path.join(shards, shard, "a"))]
+    (other,) = {"shard_000", "shard_001"} - {home}
+    os.mkdir(os.path.join(shards, other, "a"))
+    assert damage(look()) == []
+    manifest = os.path.join(shards, home, "a", "MANIFEST")
+    os.rename(manifest, os.path.join(rich, "MANIFEST"))
+    assert {os.path.basename(os.path.dirname(os.path.dirname(f.path))) for f in damage(look())} == {home, other}
+
+
 def test_a_full_check_has_read_every_record_and_a_quick_one_counts_them(look: Look, rich: str, lines: Any) -> None:
     with open_rich(rich, read_only=True) as store:
         hidden = sum(len(store._engine.builder.manifest(agent).hidden.ids) for agent in AGENTS)
