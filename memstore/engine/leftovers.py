@@ -24,6 +24,8 @@ from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.wal.reader import LaneReader
 
+UNKNOWN_RECORDS = "it holds records that neither its MANIFEST nor a lane knows"
+
 
 class Leftovers:
     """Used by one thread, under the merge lock and the agent's shard lock.
@@ -94,7 +96,7 @@ class Leftovers:
                         file.path,
                         offset_bytes=committed,
                         length_bytes=file.identity().size_bytes - committed,
-                        reason="it holds records that neither its MANIFEST nor a lane knows",
+                        reason=UNKNOWN_RECORDS,
                     )
 
     def _unmerged(self, agent: str, manifest: Manifest | None) -> Iterator[tuple[Slice, StorageFile]]:

@@ -20,6 +20,8 @@ from memstore.format.names import MANIFEST, file_version, parse_day_file_name, p
 from memstore.fs.storage import Storage
 from memstore.manifest.index import SETTLED, BlockRef, Manifest
 
+LINES_MISSING = "lines are missing at its end: files beside it hold more than it says, and no lane does"
+ONLY_DAY_FILES = "it is missing or empty, and day files stand beside it"
 _TOKEN = re.compile(rb'"([0-9a-f]{32})"')
 
 
@@ -69,8 +71,8 @@ class TornTail:
         if self.length:
             return "its last line does not verify, and the lanes it merged or the files it moved are gone"
         if self.offset:
-            return "lines are missing at its end: files beside it hold more than it says, and no lane does"
-        return "it is missing or empty, and day files stand beside it"
+            return LINES_MISSING
+        return ONLY_DAY_FILES
 
 
 def torn_tail(storage: Storage, directory: str, known: Manifest | None) -> TornTail | None:

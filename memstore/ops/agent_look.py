@@ -29,6 +29,8 @@ from memstore.ops.record_lines import RecordLines
 from memstore.ops.unmerged_lanes import lane_runs, unmerged_lanes, waiting_bytes_by_day
 from memstore.wal.reader import LaneReader, agent_of_directory_name
 
+ONLY_PACKED_FILES = "it is missing, and packed files of the agent are there"
+
 
 class AgentLook:
     """One look at one agent."""
@@ -140,8 +142,7 @@ class AgentLook:
             and not (elsewhere and home in (place.archive, os.path.join(place.archive, TRASH_DIRECTORY)))
         ]
         if files:
-            reason = f"it is missing, and {len(files)} packed file(s) of the agent are there"
-            self._found.find("manifest", reason, records=None, repair=REBUILD)
+            self._found.find("manifest", ONLY_PACKED_FILES, records=None, repair=REBUILD)
 
     def _check_torn_tail(self) -> None:
         if self._manifest is not None and self._manifest.damaged:

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog
+from memstore.engine.leftovers import UNKNOWN_RECORDS
 from memstore.engine.root_view import view_of_root
 from memstore.engine.second_copy import read_store_file, standing_of
 from memstore.errors import CorruptionError, MemstoreError, NotFoundError, StorageError, UsageError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, tier_of
 from memstore.format.store_file import ReplicaEntry
 from memstore.fs.storage import Storage
+from memstore.manifest.torn import LINES_MISSING, ONLY_DAY_FILES
+from memstore.ops.agent_look import ONLY_PACKED_FILES
 from memstore.ops.check import StoreCheck
 from memstore.ops.check_progress import Progress
 from memstore.ops.check_surplus import UNEXPLAINED
@@ -37,6 +40,9 @@ from memstore.wal.seal import commit_is_whole, header_end
 
 TAKE_ANEW = "`memstore repair --copy` takes it anew from the store"
 JOINS = "`memstore replica sync`"
+_BEFORE_ITS_LINE = frozenset({UNEXPLAINED, UNKNOWN_RECORDS, LINES_MISSING, ONLY_DAY_FILES, ONLY_PACKED_FILES})
+"""What a pass leaves behind in the middle of an agent, whose files it copies before the lines of its MANIFEST. Whether
+lines are missing that were there is told by what the store has and the copy does not."""
 
 
 def check_copy(
@@ -114,10 +120,13 @@ class _CopyCheck:
         finally:
             self._report.checked.add(own.checked)
         self._judge_torn()
+        before = self._entry_now()
         found = self._compare()
         entry = self._entry_now()
-        if entry is None:
+        if entry is None or before is None:
             return  # it was taken out meanwhile
+        if entry.state == "ok" and before.state != "ok":  # a pass has brought it to that meanwhile
+            found = self._compare()
         if entry.state != "ok":
             why = f": {entry.why}" if entry.why else ""
             reason = f"it is {entry.state} since {iso_text(entry.since)}, and may lack records{why}"
@@ -127,11 +136,12 @@ class _CopyCheck:
 
     def _add_own(self, finding: Finding) -> None:
         """What is found of the copy by itself. It is mended from the store, and not as a store would be."""
-        self._told.add((finding.path, finding.offset_bytes))
+        if finding.reason not in _BEFORE_ITS_LINE:
+            self._told.add((finding.path, finding.offset_bytes))
         if finding.kind == "lane" and finding.severity == "note" and finding.length_bytes:
             self._torn.append(finding)
             return
-        if finding.reason == UNEXPLAINED:
+        if finding.reason in _BEFORE_ITS_LINE:
             reason = "a pass has begun to write there, or was stopped; the next one writes over it"
             finding = dataclasses.replace(finding, severity="note", reason=reason, repair=JOINS)
         elif finding.severity == "damage":
@@ -183,6 +193,7 @@ class _CopyCheck:
 
     def _compare(self) -> list[Finding]:
         found: list[Finding] = []
+        told = set(self._told)
         store = view_of_root(self._storage, self._paths.root, clock=self._clock)
         copy = view_of_root(self._storage, self._copy.root, clock=self._clock)
         for agent in store.inventory.agents(skip_damaged=True):
@@ -191,29 +202,21 @@ class _CopyCheck:
             try:
                 difference = compare_agent(store.builder, copy.builder, agent)
             except (MemstoreError, FileNotFoundError) as error:
-                self._cannot_compare(agent, error, found)
+                found += self._cannot_compare(agent, error, told)
                 continue
-            found += self._findings(agent, difference)
+            found += self._findings(agent, difference, told)
         return found
 
-    def _cannot_compare(self, agent: str, error: Exception, found: list[Finding]) -> None:
-        is_told = isinstance(error, CorruptionError) and (error.path, error.offset_bytes) in self._told
-        if not is_told:
+    def _cannot_compare(self, agent: str, error: Exception, told: set[tuple[str, int]]) -> Iterator[Finding]:
+        if isinstance(error, CorruptionError) and error.path.startswith(self._copy.root):
+            yield from _damage(agent, error, told)
+        else:
             reason = f"what the copy has of it could not be held against the store: {error}"
-            found.append(Finding("replica", "unread", self._home(agent), reason, records=None, agent=agent))
+            yield Finding("replica", "unread", self._home(agent), reason, records=None, agent=agent)
 
-    def _findings(self, agent: str, difference: Difference) -> list[Finding]:
+    def _findings(self, agent: str, difference: Difference, told: set[tuple[str, int]]) -> list[Finding]:
         """In the copy's state of now, which decides how severe it is that something is missing."""
-        found: list[Finding] = []
-        for error in difference.damage:
-            if (error.path, error.offset_bytes) not in self._told:
-                self._told.add((error.path, error.offset_bytes))
-                place = (error.path, error.reason, error.offset_bytes, error.length_bytes)
-                found.append(
-                    Finding(
-                        _kind_of(error.path), "damage", *place, records=error.records, agent=agent, repair=TAKE_ANEW
-                    )
-                )
+        found = [finding for error in difference.damage for finding in _damage(agent, error, told)]
         if difference.damage_here:
             reason = (
                 "the store itself is damaged there, so that not all of it could be compared: `memstore check --full`"
@@ -236,6 +239,24 @@ class _CopyCheck:
 
     def _home(self, agent: str) -> str:
         return Catalog(self._storage, self._copy).state.homes(agent)[0]
+
+
+def _damage(agent: str, error: CorruptionError, told: set[tuple[str, int]]) -> Iterator[Finding]:
+    """What reading the copy met, unless its place is told already."""
+    place = (error.path, error.offset_bytes)
+    if place not in told:
+        told.add(place)
+        yield Finding(
+            _kind_of(error.path),
+            "damage",
+            error.path,
+            error.reason,
+            error.offset_bytes,
+            error.length_bytes,
+            records=error.records,
+            agent=agent,
+            repair=TAKE_ANEW,
+        )
 
 
 def _kind_of(path: str) -> Kind:

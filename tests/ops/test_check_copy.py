@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kept_store import Kept
@@ -21,6 +22,7 @@ from memstore.clock import WallClock
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ops.check_copy import check_copy
+from memstore.ops.compare_copy import Difference, compare_agent
 from memstore.ops.finding import Finding
 from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.report import CheckReport
@@ -188,6 +190,46 @@ def test_what_a_copy_lacks_that_says_so_is_a_note(kept: Kept) -> None:
     assert any("1 record(s) of the store are not in it" in reason for reason in notes)
     mend_copy(kept.root)
     assert look(kept.root).is_clean
+
+
+def behind(kept: Kept) -> None:
+    """A record that is in a day file of the store, and nowhere in the copy, which was away and is back."""
+    with open_rich(kept.root) as store:
+        os.rename(kept.volume, f"{kept.volume}.away")
+        store.append(agent_id="a", content="not in the copy")
+        store.drain()
+    os.rename(f"{kept.volume}.away", kept.volume)
+
+
+def test_a_pass_that_was_stopped_before_a_line_of_the_manifest_leaves_no_damage(kept: Kept) -> None:
+    behind(kept)
+    (newest,) = [path for path in files_named(kept.root, "20250207.13.jsonl") if "/a/" in path]
+    place = os.path.dirname(kept.same_in_copy(os.path.join(os.path.dirname(newest), "MANIFEST")))
+    shutil.copy(newest, place)
+    report = look(kept.root)
+    assert told(report) == []
+    assert any("a pass has begun to write there" in finding.reason for finding in report.findings)
+    mend_copy(kept.root)
+    assert told(look(kept.root)) == []
+
+
+def test_what_a_pass_brings_while_the_copy_is_compared_is_not_missing(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind(kept)
+    compare, passes = compare_agent, []
+
+    def compare_and_bring(*of: Any) -> Difference:
+        difference = compare(*of)
+        if difference.missing and not passes:
+            passes.append(difference)
+            with open_rich(kept.root) as store:
+                store.sync_replica()
+        return difference
+
+    monkeypatch.setattr("memstore.ops.check_copy.compare_agent", compare_and_bring)
+    assert look(kept.root).findings == []
+    assert passes
 
 
 def test_a_store_without_a_copy_and_a_copy_itself_are_refused(kept: Kept, rich: str, tmp_path: Path) -> None:
