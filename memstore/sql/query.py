@@ -13,7 +13,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -24,6 +23,7 @@ from memstore.errors import CorruptionError, MemstoreError, StorageError, UsageE
 from memstore.filters import TimeArgument
 from memstore.sql.columns import PATH, VIEW
 from memstore.sql.database import MEMORY_BYTES_MAX, load_duckdb, open_database, scope_of
+from memstore.sql.interruptible import InterruptibleThread
 from memstore.sql.plan import Scope
 from memstore.sql.record_file import RecordFile
 from memstore.store import MemStore, engine_of
@@ -37,7 +37,6 @@ _Row = tuple[Any, ...]
 ROWS_PER_BATCH = 2048
 """What DuckDB works with at a time."""
 _LOOKS_MAX = 2
-_INTERRUPT_AGAIN_S = 0.05
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+|\([^()]*\)\s*)?", re.IGNORECASE)
 _PLACE_IN_QUERY = re.compile(r"\n+LINE (\d+):.*", re.DOTALL)
 
@@ -166,22 +165,30 @@ class _Running:
     """One query under way, in a thread of its own."""
 
     def __init__(self, engine: Engine, scope: Scope, *, memory_bytes_max: int) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="memstore-sql")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._file: RecordFile | None = None
+        self._thread: InterruptibleThread | None = None
         self._spill = tempfile.mkdtemp(prefix="memstore-sql-")
-        self._open = lambda: open_database(
+        self._database: Callable[[], tuple[duckdb.DuckDBPyConnection, RecordFile]] = lambda: open_database(
             engine, scope, memory_bytes_max=memory_bytes_max, spill_directory=self._spill
         )
 
     def start(self, query: str, parameters: Mapping[str, Any] | None) -> Answer:
         """Run it up to its first rows."""
-        self._connection, self._file = self._wait_for(self._open)
-        connection = self._connection
-        self._wait_for(lambda: connection.execute(query, dict(parameters) if parameters else None))
+        self._thread = InterruptibleThread("memstore-sql", interrupt=self._interrupt)
+        connection = self._call(self._open)
+        self._call(lambda: connection.execute(query, dict(parameters) if parameters else None))
         first = self._next_rows()
         columns = _distinct((str(name), str(kind)) for name, kind, *_ in connection.description or ())
         return Answer(columns, self._batches(first), self.close)
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        self._connection, self._file = self._database()
+        return self._connection
+
+    def _interrupt(self) -> None:
+        if self._connection is not None:
+            self._connection.interrupt()
 
     def _batches(self, first: list[_Row]) -> Iterator[list[_Row]]:
         batch = first
@@ -193,41 +200,35 @@ class _Running:
         connection = self._connection
         if connection is None:
             raise UsageError("the answer was closed before all of its rows were taken")
-        return self._wait_for(lambda: connection.fetchmany(ROWS_PER_BATCH))
+        return self._call(lambda: connection.fetchmany(ROWS_PER_BATCH))
 
     def close(self) -> None:
         """Idempotent."""
+        if self._thread is not None:
+            self._thread.stop()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.interrupt()
             connection.close()
-        self._thread.shutdown(wait=True)
         if self._file is not None:
             self._file.close()
         shutil.rmtree(self._spill, ignore_errors=True)
 
-    def _wait_for(self, work: Callable[[], T]) -> T:
-        """Let the thread do it; what interrupts the wait interrupts DuckDB.
+    def _call(self, work: Callable[[], T]) -> T:
+        """Let the thread do it.
 
         Raises:
             MemstoreError: what went wrong, in memstore's words.
         """
-        future = self._thread.submit(work)
+        assert self._thread is not None
         try:
-            wait([future])
-        except BaseException:
-            # It may not have begun when it is interrupted first, so it is told until it hears.
-            while not future.done():
-                if self._connection is not None:
-                    self._connection.interrupt()
-                wait([future], timeout=_INTERRUPT_AGAIN_S)
-            raise
-        try:
-            return future.result()
+            return self._thread.call(work)
         except MemstoreError:
             raise
         except Exception as error:
             raise self._translated(error) from error
+        except BaseException:
+            self.close()  # the thread has been stopped, and nothing more can be asked
+            raise
 
     def _translated(self, error: Exception) -> Exception:
         """DuckDB's error, or the one of memstore that is behind it, as an error of memstore's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 from memstore import MemStore, StorageError, StoreClosedError, UsageError
 from memstore.errors import CorruptionError
 from memstore.sql import ask, connect
+from memstore.sql.database import open_database
 from memstore.sql.record_file import RecordFile
 
 
@@ -186,3 +188,56 @@ def test_ctrl_c_ends_a_query_whatever_duckdb_is_at(
         rows(filled, query)
     monkeypatch.setattr(RecordFile, "_read", read)
     assert rows(filled, "SELECT count(*) FROM memories") == [(10,)]
+
+
+class HardOfHearing:
+    """A connection that hears the sixth interrupt, as DuckDB does not hear one that comes before a query has begun.
+
+    While it is told the first times, Ctrl-C is pressed again.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.interrupts = 0
+
+    def execute(self, *given: Any) -> Any:
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
+        return self._connection.execute(*given)
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+        if self.interrupts < 4:
+            raise KeyboardInterrupt
+        if self.interrupts > 5:
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def test_ctrl_c_that_comes_again_while_a_query_is_being_stopped_does_not_leave_it_at_work(
+    filled: MemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[HardOfHearing] = []
+
+    def open_hard_of_hearing(*given: Any, **options: Any) -> tuple[HardOfHearing, RecordFile]:
+        connection, file = open_database(*given, **options)
+        connections.append(HardOfHearing(connection))
+        return connections[0], file
+
+    monkeypatch.setattr("memstore.sql.query.open_database", open_hard_of_hearing)
+    with pytest.raises(KeyboardInterrupt):
+        rows(filled, "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = -3")
+    assert connections[0].interrupts >= 6
+    assert "memstore-sql" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_answer_that_is_let_go_of_ends_its_thread(filled: MemStore) -> None:
+    left = ask(filled, "SELECT range FROM range(100000)")
+    (thread,) = [each for each in threading.enumerate() if each.name == "memstore-sql"]
+    assert left.columns
+    del left
+    gc.collect()
+    thread.join()
