@@ -122,6 +122,16 @@ class Committer:
         """What is held, with the MANIFEST as it is after a change of one's own."""
         return dataclasses.replace(held, manifest=self._engine.manifests.get(held.directory))
 
+    def check_merged(self, held: LockedAgent) -> None:
+        """See that no merge of the agent has to be repeated first.
+
+        Raises:
+            MergeUnfinishedError: see there.
+        """
+        assert held.manifest is not None
+        if held.manifest.cites(held.standing):
+            raise _unfinished(held.manifest)
+
     def move(self, agent: str, built_from: Manifest, move: Move, *, check: Callable[[], None] | None = None) -> None:
         """Let ``move`` count, then remove what it takes the place of.
 
@@ -150,7 +160,7 @@ class Committer:
             if _stands_for(manifest, name) is None or _stands_for(manifest, name) != _stands_for(built_from, name):
                 raise SourcesChangedError(f"{os.path.join(manifest.directory, name)} has changed")
         self._check_results(manifest, move)
-        _check_merges(held)
+        self.check_merged(held)
         self._engine.catalog.raise_version()
         old_paths = [self._engine.pieces.path_of(manifest, name) for name in move.sources]
         self._append(held, manifest.agent, encode_move(move))
@@ -174,7 +184,7 @@ class Committer:
         """
         manifest = held.manifest
         assert manifest is not None
-        _check_merges(held)
+        self.check_merged(held)
         self._check_torn(held, manifest.agent)
         self._engine.catalog.raise_version()
         there = [name for name in manifest.dropped if self.dropped_paths(manifest, name)]
@@ -332,12 +342,6 @@ class Committer:
     def _remove(self, path: str) -> None:
         try_unlink(self._storage, path)
         self._engine.handles.drop(path)
-
-
-def _check_merges(held: LockedAgent) -> None:
-    assert held.manifest is not None
-    if held.manifest.cites(held.standing):
-        raise _unfinished(held.manifest)
 
 
 def _unfinished(manifest: Manifest) -> MergeUnfinishedError:

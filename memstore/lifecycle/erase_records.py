@@ -84,7 +84,11 @@ class RecordRemoval:
             if picked.lanes:
                 self._committer.hide(held, picked.agent, sorted(picked.lanes), at_us=at_us)
             return
-        held = self._cleared_up(held, at_us)
+        self._committer.check_merged(held)
+        # Their names may be wanted anew. What was dropped goes at the end: that takes a MANIFEST written anew, which
+        # says of whole files when the youngest of their records came, and an erasure that is interrupted again has to
+        # tell which records came behind it.
+        self._remove_orphans(held, manifest.dropped)
         left = set(picked.lanes)
         for name in sorted(picked.files.keys() | picked.damaged.keys()):
             ids = picked.files.get(name, set())
@@ -103,6 +107,7 @@ class RecordRemoval:
                     where, f"it is damaged ({reason}) and may hold erased records; they are hidden until it is repaired"
                 )
             )
+        held = self._cleared_up(held, at_us)
         if left:
             self._committer.hide(held, picked.agent, sorted(left), at_us=at_us)
             held = self._committer.refreshed(held)
@@ -112,16 +117,20 @@ class RecordRemoval:
 
     def _cleared_up(self, held: LockedAgent, at_us: int) -> LockedAgent:
         """Remove what counts no longer and what never did: it may hold what is erased."""
+        self._committer.remove_dropped(held, at_us=at_us)
+        self._remove_orphans(held, ())
+        return self._committer.refreshed(held)
+
+    def _remove_orphans(self, held: LockedAgent, dropped: Iterable[str]) -> None:
+        """Remove packed files that no line names, but for those that a line has ``dropped``."""
         manifest = held.manifest
         assert manifest is not None
-        self._committer.remove_dropped(held, at_us=at_us)
-        known = manifest.packed.keys() | manifest.trash.keys()
+        known = manifest.packed.keys() | manifest.trash.keys() | set(dropped)
         archive = self._engine.catalog.state.archive_of(manifest.agent)
         for directory in agent_directories(held.directory, archive):
             for path in orphans_in(self._storage, directory, known):
                 try_unlink(self._storage, path)
                 self._traces.removed.append(path)
-        return self._committer.refreshed(held)
 
     def _replace(self, held: LockedAgent, name: str, ids: Hidden, at_us: int) -> LockedAgent:
         manifest = held.manifest
