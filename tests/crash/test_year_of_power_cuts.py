@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from lifecycle_support import DAY_S, compare_files, iso
-from machine import Machine
+from machine import ROOT, Machine
 from oracle import check, traces
 from support import T0_US, put_many
 from test_lifecycle_crashes import files_of, unpacked
@@ -23,7 +23,9 @@ from year_model import BUSY, HELD, MACHINE, QUIET_ONES, SETTINGS, make_record, m
 
 from memstore import HeldError, StorageFullError
 from memstore.engine.engine import Engine
+from memstore.engine.forgotten import Forgotten
 from memstore.format.holds_file import Hold
+from memstore.format.names import StorePaths
 from memstore.ids import parse_id
 from memstore.lifecycle.action import Withheld
 from memstore.lifecycle.commit import MergeUnfinishedError
@@ -148,8 +150,15 @@ class Year:
             assert receipt.verified, receipt.as_dict()
             assert not receipt.pending
 
-        if self.does(act, cut_at=self.chance.randint(1, 80) if self.chance.random() < 0.6 else 0):
+        before = self.erasures()
+        was_cut = self.does(act, cut_at=self.chance.randint(1, 80) if self.chance.random() < 0.6 else 0)
+        if was_cut and self.erasures() != before:  # or it was cut off before it was begun
             self.erasing.update(ids)
+
+    def erasures(self) -> set[str]:
+        """Those that the disk knows of."""
+        forgotten = Forgotten(self.machine.storage, StorePaths(ROOT))
+        return {entry.erasure.id for entry in forgotten.entries() if entry.erasure is not None}
 
     def hold(self) -> None:
         self.does(lambda engine: Lifecycle(engine).holds.add(Hold(name="court", at=self.now_us, agent=HELD)))
