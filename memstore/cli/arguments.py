@@ -51,6 +51,16 @@ class Parser(argparse.ArgumentParser):
         said = self._unknown_option() or message + self._dash_hint(message)
         raise UsageError(f"{said}; `{self.prog} --help` shows what there is")
 
+    def print_help(self, file: Any = None) -> None:
+        """As argparse does, but for an error of the output, which it keeps to itself.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        output = sys.stdout if file is None else file
+        output.write(self.format_help())
+        output.flush()
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """As argparse does, in words: with the nearest choice, and without the repr of enums."""
         if action.choices is None or value in action.choices:

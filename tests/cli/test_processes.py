@@ -52,9 +52,10 @@ def test_a_closed_pipe_ends_quietly(filled, form):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_full_disk_behind_standard_output_is_told(filled):
+@pytest.mark.parametrize("arguments", [["agents"], ["--help"], ["search", "--help"], ["--version"]], ids=" ".join)
+def test_a_full_disk_behind_standard_output_is_told(filled, arguments):
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "memstore", "--root", filled, "agents"]
+        command = [sys.executable, "-m", "memstore", "--root", filled, *arguments]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == 6
     assert b"No space left" in done.stderr

@@ -240,6 +240,7 @@ def test_what_an_indexer_builds_while_records_are_erased_does_not_count(
         return method(*arguments, **named)
 
     monkeypatch.setattr(kind, "remove", index_first)
+    monkeypatch.setattr("memstore.search.settling._MERGE_WAIT_S", 0.05)  # for the lock that the erasure holds
     store.erase(agent="a") if whole else store.erase(ids=ids)
     monkeypatch.undo()
     assert other.search("quixotic").total == 0
