@@ -28,7 +28,7 @@ from memstore.filters import Filters
 from memstore.finder import OwnSearchFilters
 from memstore.lifecycle.forget import ForgetReport
 from memstore.record import MemoryRecord
-from memstore.search.result import AggregateResult, SearchHit, SearchResult, Sort
+from memstore.search.result import AggregateResult, SearchHit, SearchResult, Sort, with_passages
 from memstore.store import Durability, MemStore, SettingsArgument
 from memstore.writing import append_drafts, build_batch, check_import, own_records, record_fields
 
@@ -246,8 +246,10 @@ class AsyncAgentMemory:
     ) -> SearchResult:
         """See `AgentMemory.search`."""
         return await self._store._call(  # noqa: SLF001 - made by its store
-            lambda: self._agent.search(
-                query, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets, **filters
+            lambda: with_passages(
+                self._agent.search(
+                    query, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets, **filters
+                )
             )
         )
 

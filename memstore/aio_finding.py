@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from memstore.finder import Progress, SearchFilters
 from memstore.search.follow import Follower
-from memstore.search.result import AggregateResult, SearchHit, SearchResult, Sort
+from memstore.search.result import AggregateResult, SearchHit, SearchResult, Sort, with_passages
 from memstore.store import MemStore
 
 FOLLOW_EVERY_S = 0.5
@@ -32,10 +32,12 @@ class AsyncFinding:
         facets: str | Iterable[str] = (),
         **filters: Unpack[SearchFilters],
     ) -> SearchResult:
-        """See `MemStore.search`."""
+        """See `MemStore.search`; the passages are found before it returns, and hold no loop."""
         found: SearchResult = await self._call(
-            lambda: self._store.search(
-                query, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets, **filters
+            lambda: with_passages(
+                self._store.search(
+                    query, sort=sort, limit=limit, cursor=cursor, highlight=highlight, facets=facets, **filters
+                )
             )
         )
         return found
@@ -97,7 +99,7 @@ async def followed(
     follower: Follower = await call(start)
     try:
         while True:
-            for hit in await call(follower.poll):
+            for hit in await call(lambda: with_passages(follower.poll())):
                 yield hit
             if not follower.has_more:
                 await asyncio.sleep(every_s)

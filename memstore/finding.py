@@ -37,7 +37,7 @@ class Finding:
             sort: ``relevance``, ``newest`` or ``oldest``.
             limit: hits on a page, 1 to 1,000.
             cursor: of the page before; the question must be the same.
-            highlight: whether to look for the passages in which words occur.
+            highlight: whether hits have the passages in which words occur; they are found when they are asked for.
             facets: fields whose values are counted: type, importance, agent, tags, session, user, task, model, success,
                 context.KEY.
             filters: see `SearchFilters`.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+import orjson
+
+from memstore.search.document import texts_of
 from memstore.search.question import Fuzzy, Node, Words, text_nodes
 from memstore.search.result import Highlight
 from memstore.search.schema import Analyzer
@@ -20,8 +23,31 @@ _Span = tuple[int, int, str]
 """Where a word begins and ends in a text, and the word of the question that it is."""
 
 
+class PassageFinder:
+    """Finds passages in stored lines, for the hits of one answer; begins nothing before the first is asked for.
+
+    Thread-safe. It outlives its search, so it holds nothing of the store.
+
+    Args:
+        node: what was asked.
+        analyzer: the index's.
+    """
+
+    def __init__(self, node: Node | None, analyzer: Analyzer) -> None:
+        self._node = node
+        self._analyzer = analyzer
+        self._highlighter: Highlighter | None = None
+
+    def of(self, line: bytes) -> tuple[Highlight, ...]:
+        """The best passages of a record; none where no text was asked for."""
+        highlighter = self._highlighter
+        if highlighter is None:  # two threads may make two, which are equal
+            highlighter = self._highlighter = Highlighter(self._node, self._analyzer)
+        return highlighter.passages(texts_of(orjson.loads(line))) if highlighter.wanted else ()
+
+
 class Highlighter:
-    """Made for one question.
+    """Made for one question. Thread-safe.
 
     Args:
         node: what was asked.
@@ -39,7 +65,7 @@ class Highlighter:
         self._weight_max = len(self._terms) + len({*self._prefixes, *(term for term, _ in self._near)} - self._terms)
         beginnings = () if self._near else _beginnings((*self._terms, *self._prefixes))
         self._likely = _likely_words(beginnings) if beginnings else None
-        self._known: dict[str, str | None] = {}
+        self._known: dict[str, str] = {}
 
     def _take(self, node: Words | Fuzzy) -> None:
         words = _WORD.findall(node.text)
@@ -86,9 +112,7 @@ class Highlighter:
                 yield from ((number, spans) for _, spans in self._plain_spans([text], text.lower(), self._likely))
                 continue
             spans = [
-                (word.start(), word.end(), term)
-                for word in _WORD.finditer(text)
-                if (term := self._match(word[0])) is not None
+                (word.start(), word.end(), term) for word in _WORD.finditer(text) if (term := self._match(word[0]))
             ]
             if spans:
                 yield number, spans
@@ -104,8 +128,10 @@ class Highlighter:
             start, letters = word.start(), word[0]
             if start and whole[start - 1].isalnum():
                 continue  # the end of a longer word, and taken to that word's end
-            term = known[letters] if letters in known else self._match(letters)
+            term = known.get(letters)
             if term is None:
+                term = self._match(letters)
+            if not term:
                 continue
             if start > end:
                 if spans:
@@ -118,16 +144,17 @@ class Highlighter:
         if spans:
             yield number, spans
 
-    def _match(self, word: str) -> str | None:
-        """The word of the question that a word is; remembered, for records are made of the same words."""
-        known = self._known
-        if word not in known:
-            if len(known) >= _KNOWN_MAX:
-                known.clear()
-            known[word] = self._term_of(word)
-        return known[word]
+    def _match(self, word: str) -> str:
+        """The word of the question that a word is, or nothing; remembered, for records are made of the same words."""
+        term = self._known.get(word)
+        if term is None:
+            term = self._term_of(word)
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[word] = term
+        return term
 
-    def _term_of(self, word: str) -> str | None:
+    def _term_of(self, word: str) -> str:
         terms = self._analyzer.word_terms(word)
         for term in terms:
             if term in self._terms:
@@ -140,7 +167,7 @@ class Highlighter:
         for near, distance in self._near:
             if any(within_edits(term, near, distance) for term in terms):
                 return near
-        return None
+        return ""
 
 
 def _cut(texts: Sequence[str]) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ Sort = Literal["relevance", "newest", "oldest"]
 
 
 FacetValue = str | int | float | bool
+FindPassages = Callable[[], "tuple[Highlight, ...]"]
+"""Finds the passages of one hit; holds neither files nor the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,20 @@ class Highlight:
         return "".join((*parts, self.text[position:]))
 
 
+class _Finding:
+    """Keeps how the passages of a hit are found, beside its fields, for it is none of its values."""
+
+    __slots__ = ("_find",)
+    _find: FindPassages | None
+
+
 @dataclass(frozen=True, slots=True)
-class SearchHit:
-    """One record that matches.
+class SearchHit(_Finding):
+    """One record that matches. Thread-safe.
+
+    Passages cost as much as all else that is done for a hit, and many read the record only: those of a search are
+    found when they are asked for, in the line that was read then, which the hit keeps for as long: whatever becomes of
+    the store. Nobody can tell: a hit is equal to, printed, copied and pickled as one that had them from the start.
 
     Attributes:
         record: it.
@@ -52,6 +65,27 @@ class SearchHit:
     score: float | None
     highlights: tuple[Highlight, ...] = ()
 
+    @classmethod
+    def of(cls, record: MemoryRecord, score: float | None, find: FindPassages) -> SearchHit:
+        """A hit whose passages are found when they are asked for."""
+        hit = object.__new__(cls)
+        object.__setattr__(hit, "record", record)
+        object.__setattr__(hit, "score", score)
+        object.__setattr__(hit, "_find", find)
+        return hit
+
+    if not TYPE_CHECKING:  # to a type checker any name would be an attribute
+
+        def __getattr__(self, name: str) -> object:
+            # Python asks here for what is not there yet, so once for the passages.
+            if name != "highlights":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            find = self._find
+            if find is not None:  # several threads may be here: they find the same
+                object.__setattr__(self, "highlights", find())
+                object.__setattr__(self, "_find", None)  # and let go of what it was found in
+            return object.__getattribute__(self, "highlights")
+
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
         return {
@@ -61,6 +95,16 @@ class SearchHit:
                 {"text": each.text, "spans": [list(span) for span in each.spans]} for each in self.highlights
             ],
         }
+
+
+Hits = TypeVar("Hits", bound=Iterable[SearchHit])
+
+
+def with_passages(hits: Hits) -> Hits:
+    """The same hits, their passages found now, for those who must not wait for them later: an event loop."""
+    for hit in hits:
+        _ = hit.highlights
+    return hits
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import orjson
 import tantivy
 import xxhash
 
@@ -23,13 +23,12 @@ from memstore.search.aggregate import Aggregator
 from memstore.search.collect import Candidate, FacetCollector, HitCollector
 from memstore.search.compile import Compiler, How, RankOf, no_correction
 from memstore.search.cursor import SHOWN_MAX, Cursor, check_asked, encode_cursor
-from memstore.search.document import texts_of
 from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError
-from memstore.search.highlight import Highlighter
+from memstore.search.highlight import PassageFinder
 from memstore.search.partition import Partition
-from memstore.search.question import Question, is_scored
-from memstore.search.result import FacetCount, Highlight, Scanned, SearchHit, Sort
+from memstore.search.question import Question, is_scored, text_nodes
+from memstore.search.result import FacetCount, Scanned, SearchHit, Sort
 from memstore.search.schema import TEXT, Analyzer, record_key
 from memstore.search.sources import Plan, Source, SourceFailedError, Sources, searching
 
@@ -113,7 +112,7 @@ class Searcher:
             sort: in which order; by relevance means newest first where the question tells no record from another.
             limit: hits on the page, at least 1.
             before: the cursor of the page before.
-            highlight: whether to look for passages.
+            highlight: whether hits have passages.
             facets: fields to count values of, by the caller's names.
             now_us: what ages in the question count back from.
 
@@ -142,15 +141,8 @@ class Searcher:
         candidates = [each for each in hits.candidates() if not shown or shown.isdisjoint(map(_short_key, _ids(each)))]
         notes = plan.told()
         found, looked_at, ids = self._read(candidates, limit, notes)
-        highlighter = Highlighter(asked.question.node, self._analyzer) if highlight else None
-        listed = tuple(
-            SearchHit(
-                decode_record(line),
-                each.score if scored else None,
-                _passages(highlighter, line),
-            )
-            for each, line in found
-        )
+        scores = [each.score if scored else None for each, _ in found]
+        listed = self._hits(asked, [line for _, line in found], scores, highlight=highlight)
         following = None
         # Where more could not be read than are collected to spare, there is another page, be this one empty.
         if looked_at < len(candidates) or len(candidates) == limit + _SPARE_HITS:
@@ -168,6 +160,17 @@ class Searcher:
             for name, values in counted.largest(FACET_VALUES).items()
         }
         return Page(listed, hits.total, named, following, scanned, tuple(notes))
+
+    def _hits(
+        self, asked: Asked, lines: Sequence[bytes], scores: Sequence[float | None], *, highlight: bool
+    ) -> tuple[SearchHit, ...]:
+        """Stored lines, decoded."""
+        records = map(decode_record, lines)
+        if not highlight or not text_nodes(asked.question.node):
+            return tuple(map(SearchHit, records, scores))
+        find = PassageFinder(asked.question.node, self._analyzer).of
+        finders = (partial(find, line) for line in lines)
+        return tuple(map(SearchHit.of, records, scores, finders))
 
     def aggregate(self, plan: Plan, asked: Asked, aggregator: Aggregator) -> Scanned:
         """Add up groups. Raises as `page`."""
@@ -295,9 +298,3 @@ def _ids(each: Candidate) -> list[str]:
         return each.memory_ids
     except IndexFailedError as error:
         raise SourceFailedError(each.partition, error) from error
-
-
-def _passages(highlighter: Highlighter | None, line: bytes) -> tuple[Highlight, ...]:
-    if highlighter is None or not highlighter.wanted:
-        return ()
-    return highlighter.passages(texts_of(orjson.loads(line)))
