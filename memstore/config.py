@@ -148,8 +148,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class CachingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Budgets of an open store's three caches; MB are 2^20 bytes, 0 switches one off and changes no answer."""
 
-    recent_memories_mb: Megabytes = 64
-    """MB of records. 64: about 80,000 lines of 780 bytes, a small part of any server."""
+    recent_memories_mb: Megabytes = 96
+    """MB of records. 96: about 98,000 lines of 780 bytes, which answer nine of ten lookups in a million records where
+    few are asked for most of the time (Zipf, exponent 1.1; docs/PERFORMANCE.md)."""
     pattern_cache_mb: Megabytes = 16
     """MB of answers to repeated filtered reads. 16: answers are small, and outdated by the agent's next record."""
     agent_stats_cache_mb: Megabytes = 8

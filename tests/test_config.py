@@ -116,7 +116,7 @@ def test_every_key_has_a_documented_reason():
 
 def test_flatten_gives_every_leaf_by_its_dotted_name():
     assert DEFAULTS["storage.durability"] == "fsync"
-    assert DEFAULTS["storage.caching.recent_memories_mb"] == 64
+    assert DEFAULTS["storage.caching.recent_memories_mb"] == 96
     assert DEFAULTS["monitoring.alert_thresholds"] == {}
     assert DEFAULTS["writing.waiting_bytes_max"] == 4 * 2**30
 
