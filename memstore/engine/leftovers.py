@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import orjson
 
 from memstore.codec.checksum import checksum
+from memstore.engine.unmerged_lanes import unmerged_lanes, waiting_bytes_by_day
 from memstore.errors import CorruptionError
-from memstore.format.lane import Slice
 from memstore.format.lines import agent_prefix
 from memstore.fs.parts import parts_of
 from memstore.fs.storage import Storage, StorageFile
@@ -59,9 +59,8 @@ class Leftovers:
         torn = self._manifests.torn_tail(directory, manifest)
         if torn is None:
             return
-        waiting: dict[str, int] = {}
-        for item, _ in self._unmerged(agent, manifest):
-            waiting[item.day] = waiting.get(item.day, 0) + item.length
+        # Of all lanes, not the chosen ones alone: the merge that was stopped may have taken others with them.
+        waiting = waiting_bytes_by_day(unmerged_lanes(self._standing(), manifest), agent)
         error = torn.damage(lanes=self._waiting(), waiting_bytes=waiting)
         if error is not None:
             raise error
@@ -99,25 +98,16 @@ class Leftovers:
                         reason=UNKNOWN_RECORDS,
                     )
 
-    def _unmerged(self, agent: str, manifest: Manifest | None) -> Iterator[tuple[Slice, StorageFile]]:
-        """What all lanes hold of an agent that its MANIFEST does not cite.
-
-        Not the chosen lanes alone: the merge that was stopped may have taken others with them.
-        """
-        for lane in self._standing():
-            if manifest is None or lane.token not in manifest.merged:
-                for item in lane.agent_slices(agent).slices:
-                    yield item, lane.file
-
     def _line_checksums(self, agent: str, day: str, manifest: Manifest | None) -> set[str]:
         """Checksums of the lines that lanes hold of one day and that are not merged, those of damaged slices aside."""
         found: set[str] = set()
-        for item, file in self._unmerged(agent, manifest):
-            if item.day != day:
-                continue
-            with contextlib.suppress(CorruptionError):
-                data = read_listed(file, item)
-                found.update(checksum(line) for line in data.split(b"\n"))
+        for lane in unmerged_lanes(self._standing(), manifest):
+            for item in lane.agent_slices(agent).slices:
+                if item.day != day:
+                    continue
+                with contextlib.suppress(CorruptionError):
+                    data = read_listed(lane.file, item)
+                    found.update(checksum(line) for line in data.split(b"\n"))
         return found
 
 

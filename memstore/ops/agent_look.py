@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from memstore.engine.lane_set import LaneSet
+from memstore.engine.unmerged_lanes import unmerged_lanes, waiting_bytes_by_day
 from memstore.errors import CorruptionError, MemstoreError, StorageError, VersionError
 from memstore.format.forgotten import text_hash
 from memstore.format.lines import split_lines
@@ -23,10 +24,10 @@ from memstore.ops.check_manifest import contradictions, unverified_lines
 from memstore.ops.check_surplus import SurplusCheck
 from memstore.ops.check_unlisted_files import check_unlisted_files
 from memstore.ops.ids_once import twice
+from memstore.ops.lanes_explain import lane_runs
 from memstore.ops.layout import Layout
 from memstore.ops.reading_files import ForgottenNow, OnBytes, OnFile, nothing_forgotten
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.unmerged_lanes import lane_runs, unmerged_lanes, waiting_bytes_by_day
 from memstore.wal.reader import LaneReader, agent_of_directory_name
 
 ONLY_PACKED_FILES = "it is missing, and packed files of the agent are there"

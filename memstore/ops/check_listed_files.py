@@ -17,10 +17,10 @@ from memstore.ops.check_manifest import blocks_of
 from memstore.ops.check_packed_file import check_frames, check_seek_table
 from memstore.ops.check_surplus import SurplusCheck
 from memstore.ops.finding import Finding, Kind
+from memstore.ops.lanes_explain import is_in_lanes
 from memstore.ops.layout import Layout
 from memstore.ops.reading_files import OnBytes
 from memstore.ops.record_lines import RecordLines
-from memstore.ops.unmerged_lanes import is_in_lanes
 from memstore.wal.reader import LaneReader
 
 _DROP = "take it out of the MANIFEST, unless a good copy of it is given"

@@ -11,7 +11,7 @@ from memstore.fs.storage import Storage
 from memstore.manifest.cache import ManifestCache
 from memstore.manifest.index import Manifest
 from memstore.ops.agent_findings import AgentFindings
-from memstore.ops.unmerged_lanes import is_explained
+from memstore.ops.lanes_explain import is_explained
 from memstore.wal.reader import LaneReader
 
 UNEXPLAINED = (

@@ -13,6 +13,7 @@ from memstore.fs.atomic import TEMPORARY_PREFIX
 from memstore.lifecycle.trash import trashed_file
 from memstore.manifest.index import BlockRef
 from memstore.ops.agent_place import AgentPlace, is_in_trash
+from memstore.ops.lanes_explain import is_explained, is_in_lanes
 from memstore.ops.record_lines import RecordLines
 from memstore.ops.repair.good_copies import GoodCopies, NoCopies
 from memstore.ops.repair.salvage import FileSalvage, Refuse
@@ -20,7 +21,6 @@ from memstore.ops.repair.salvage_day_file import DayFilePlace, salvage_day_file
 from memstore.ops.repair.salvage_packed_file import PackedFilePlace, salvage_packed_file
 from memstore.ops.repair.salvaged_index import SalvagedIndex
 from memstore.ops.repair.waiting_lanes import WaitingLanes
-from memstore.ops.unmerged_lanes import is_explained, is_in_lanes
 
 
 class AgentFiles:

@@ -11,8 +11,8 @@ from memstore.format.lines import split_lines
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, is_lane_name, lane_token
 from memstore.fs.verified import read_listed
 from memstore.manifest.index import Manifest
+from memstore.ops.lanes_explain import lane_runs
 from memstore.ops.reading_files import IdRun
-from memstore.ops.unmerged_lanes import lane_runs
 from memstore.wal.reader import LaneReader
 
 

@@ -1,28 +1,15 @@
-"""What lanes hold of an agent that its MANIFEST does not cite yet, and what of the agent's files that explains."""
+"""What of an agent's files is explained by lanes that its MANIFEST does not cite yet."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 
+from memstore.engine.unmerged_lanes import unmerged_lanes, waiting_bytes_by_day
 from memstore.manifest.index import SETTLED, BlockRef, Manifest
 from memstore.manifest.torn import is_newer
 from memstore.ops.reading_files import IdPiece, IdRun
 from memstore.wal.reader import LaneReader
-
-
-def unmerged_lanes(lanes: Iterable[LaneReader], manifest: Manifest | None) -> list[LaneReader]:
-    """Lanes whose slices of an agent are not merged; all of them where nobody knows its MANIFEST."""
-    return [lane for lane in lanes if manifest is None or lane.token not in manifest.merged]
-
-
-def waiting_bytes_by_day(lanes: Iterable[LaneReader], agent: str) -> dict[str, int]:
-    """How many bytes of an agent such lanes hold, by day."""
-    waiting: dict[str, int] = {}
-    for lane in lanes:
-        for item in lane.agent_slices(agent).slices:
-            waiting[item.day] = waiting.get(item.day, 0) + item.length
-    return waiting
 
 
 def is_explained(lanes: Iterable[LaneReader], manifest: Manifest, name: str, *, committed: int, behind: int) -> bool:
