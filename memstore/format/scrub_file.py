@@ -41,12 +41,14 @@ class ScrubFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         current: the pass that goes on, or was stopped; None between two.
         agent: name of the directory of the agent that it is at; those are gone through by name. Empty: at the first.
         file: the last file of that agent that it is done with, by name. Empty: none.
+        copy: whether it is done with the store itself, and at the second copy.
         last: the last pass that came to its end.
     """
 
     current: ScrubPass | None = None
     agent: str = ""
     file: str = ""
+    copy: bool = False
     last: ScrubPass | None = None
 
 

@@ -16,19 +16,16 @@ from collections.abc import Callable, Iterator
 
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog
-from memstore.engine.leftovers import UNKNOWN_RECORDS
 from memstore.engine.root_view import view_of_root
 from memstore.engine.second_copy import read_store_file, standing_of
 from memstore.errors import CorruptionError, MemstoreError, NotFoundError, StorageError, UsageError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, tier_of
 from memstore.format.store_file import ReplicaEntry
 from memstore.fs.storage import Storage
-from memstore.manifest.torn import LINES_MISSING, ONLY_DAY_FILES
-from memstore.ops.agent_look import ONLY_PACKED_FILES
 from memstore.ops.check import StoreCheck
 from memstore.ops.check_progress import Progress
-from memstore.ops.check_surplus import UNEXPLAINED
 from memstore.ops.compare_copy import MISSING_MAX, Difference, compare_agent
+from memstore.ops.copy_findings import BEFORE_ITS_LINE, JOINS, TAKE_ANEW, as_of_copy
 from memstore.ops.finding import Finding, Kind
 from memstore.ops.reading_files import StoppedError
 from memstore.ops.report import CheckReport, carry_out
@@ -37,12 +34,6 @@ from memstore.replica.replicator import why_not
 from memstore.timestamps import iso_text
 from memstore.wal.scan import ScannedCommit, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end
-
-TAKE_ANEW = "`memstore repair --copy` takes it anew from the store"
-JOINS = "`memstore replica sync`"
-_BEFORE_ITS_LINE = frozenset({UNEXPLAINED, UNKNOWN_RECORDS, LINES_MISSING, ONLY_DAY_FILES, ONLY_PACKED_FILES})
-"""What a pass leaves behind in the middle of an agent, whose files it copies before the lines of its MANIFEST. Whether
-lines are missing that were there is told by what the store has and the copy does not."""
 
 
 def check_copy(
@@ -136,19 +127,12 @@ class _CopyCheck:
 
     def _add_own(self, finding: Finding) -> None:
         """What is found of the copy by itself. It is mended from the store, and not as a store would be."""
-        if finding.reason not in _BEFORE_ITS_LINE:
+        if finding.reason not in BEFORE_ITS_LINE:
             self._told.add((finding.path, finding.offset_bytes))
         if finding.kind == "lane" and finding.severity == "note" and finding.length_bytes:
             self._torn.append(finding)
             return
-        if finding.reason in _BEFORE_ITS_LINE:
-            reason = "a pass has begun to write there, or was stopped; the next one writes over it"
-            finding = dataclasses.replace(finding, severity="note", reason=reason, repair=JOINS)
-        elif finding.severity == "damage":
-            finding = dataclasses.replace(finding, repair=TAKE_ANEW)
-        elif finding.repair:
-            finding = dataclasses.replace(finding, repair=JOINS)
-        self._report.add(finding)
+        self._report.add(as_of_copy(finding))
 
     def _judge_torn(self) -> None:
         """What looks like a commit that was being written is damage where nobody writes, and the store has it whole."""

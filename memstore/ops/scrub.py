@@ -1,8 +1,10 @@
 """The slow check in the background: every byte of every sealed file, at a set speed, from where the last run stopped.
 
 A pass begins with the small files and the lanes, and then goes through the agents in order of their directories'
-names, file by file. Its place is noted in SCRUB.json every few seconds, so that a process that ends costs little; a
-place that is lost costs a pass. What is found is logged as it is found. One process of a store scrubs at a time.
+names, file by file; then the same of the second copy, where there is one, for a copy that rots unseen is none. (That it
+has all that the store has is left to `memstore.ops.check_copy`.) Its place is noted in SCRUB.json every few seconds, so
+that a process that ends costs little; a place that is lost costs a pass. What is found is logged as it is found. One
+process of a store scrubs at a time.
 
 That no record stands in two places is left to a full check: a scrub looks for bytes that have changed by themselves.
 """
@@ -12,13 +14,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from memstore.engine.engine import Engine
 from memstore.engine.lane_set import LaneSet
+from memstore.engine.second_copy import read_store_file, standing_of
 from memstore.errors import CorruptionError, StorageError
 from memstore.format.names import StorePaths
 from memstore.format.scrub_file import LISTED_MAX, ScrubFile, ScrubPass, decode_scrub_file, encode_scrub_file
@@ -29,6 +32,7 @@ from memstore.fs.storage import Storage
 from memstore.lifecycle.scrub_report import DAMAGE_KEPT_MAX, ScrubReport
 from memstore.ops.check import StoreCheck
 from memstore.ops.check_agent import AgentCheck
+from memstore.ops.copy_findings import as_of_copy
 from memstore.ops.finding import Finding
 from memstore.ops.layout import Layout, entries_of, read_layout
 from memstore.ops.pace import Pace
@@ -36,6 +40,7 @@ from memstore.ops.reading_files import StoppedError
 from memstore.ops.report import FINDINGS_MAX, CheckReport
 
 _log = logging.getLogger(__name__)
+OnFinding = Callable[[Finding], None]
 NOTE_EVERY_S = 5.0
 """How often the place is noted at most: a replaced file and its sync each time."""
 _LANE_INDEX_BYTES = 16 * 1024 * 1024
@@ -94,10 +99,8 @@ class _Run:
         self._clock = engine.clock
         self._metrics = engine.metrics
         self._pace = pace
-        self._layout: Layout = read_layout(self._storage, self._paths)
-        self._resumed = known.current is not None
         begun = ScrubPass(begun=engine.clock.now_us())
-        self._state = known if self._resumed else ScrubFile(current=begun, last=known.last)
+        self._state = known if known.current is not None else ScrubFile(current=begun, last=known.last)
         self._noted_s = engine.clock.monotonic_s()
         self._report = ScrubReport()
         self._told: set[Finding] = set()
@@ -113,10 +116,10 @@ class _Run:
     def go(self) -> ScrubReport:
         """Until the end, or until the pace says to stop."""
         try:
-            if not self._resumed:
-                self._look_beside_agents()
-            for directory in self._directories():
-                self._scrub_agent(directory)
+            if not self._state.copy:
+                self._scrub_root(self._paths, self._found)
+                self._state = msgspec.structs.replace(self._state, agent="", file="", copy=True)
+            self._scrub_copy()
             self._report.finished = True
         except StoppedError:
             pass
@@ -126,23 +129,43 @@ class _Run:
         self._write()
         return self._report
 
-    def _look_beside_agents(self) -> None:
-        found = CheckReport(self._paths.root, full=True, on_finding=self._found)
-        StoreCheck(self._storage, self._paths, found, on_read=self._read).look_beside_agents()
-        self._count(found.checked.files)
+    def _scrub_copy(self) -> None:
+        try:
+            store = read_store_file(self._storage, self._paths)
+        except CorruptionError:
+            return  # it has been told of
+        entry = None if store is None else store.replica
+        if store is None or entry is None:
+            return
+        if standing_of(self._storage, entry, store.id, root=self._paths.root) != "copy":
+            return  # which `stats` and `memstore replica` tell
+        try:
+            self._scrub_root(StorePaths(entry.path), lambda finding: self._found(as_of_copy(finding)))
+        except StorageError as error:  # its volume has gone meanwhile
+            self._found(Finding("replica", "unread", entry.path, str(error), records=None))
 
-    def _directories(self) -> Iterator[str]:
+    def _scrub_root(self, paths: StorePaths, found: OnFinding) -> None:
+        """What is below one root, from the noted place on."""
+        layout = read_layout(self._storage, paths)
+        if not self._state.agent:
+            beside = CheckReport(paths.root, full=True, on_finding=found)
+            StoreCheck(self._storage, paths, beside, on_read=self._read).look_beside_agents()
+            self._count(beside.checked.files)
+        for directory in self._directories(layout):
+            self._scrub_agent(paths, layout, directory, found)
+
+    def _directories(self, layout: Layout) -> Iterator[str]:
         """Agents' directories from the noted place on, by name."""
         found = [
             (entry.name, os.path.join(shard, entry.name))
-            for shard in self._layout.shards.values()
+            for shard in layout.shards.values()
             for entry in entries_of(self._storage, shard)
             if entry.is_directory and not entry.name.startswith(".") and entry.name >= self._state.agent
         ]
         for _, directory in sorted(found):
             yield directory
 
-    def _scrub_agent(self, directory: str) -> None:
+    def _scrub_agent(self, paths: StorePaths, layout: Layout, directory: str, found: OnFinding) -> None:
         name = os.path.basename(directory)
         behind = self._state.file if name == self._state.agent else ""
         if name != self._state.agent:
@@ -158,19 +181,19 @@ class _Run:
 
         lanes = LaneSet(
             self._storage,
-            self._paths,
+            paths,
             handles=ReadHandles(self._storage, files_max=8),
             index_bytes_max=_LANE_INDEX_BYTES,
             known_end=lambda _: None,
         )
-        check = AgentCheck(self._storage, self._layout, lanes, full=True, on_bytes=self._read, on_file=done)
+        check = AgentCheck(self._storage, layout, lanes, full=True, on_bytes=self._read, on_file=done)
         try:
             result = check.check(directory, behind=behind)
         except StorageError as error:
-            self._found(Finding("unknown_name", "unread", directory, str(error), records=None))
+            found(Finding("unknown_name", "unread", directory, str(error), records=None))
             return
         for finding in result.findings:
-            self._found(finding)
+            found(finding)
 
     def _read(self, length: int) -> None:
         self._pace.spend(length)
@@ -189,6 +212,8 @@ class _Run:
             self._told.add(finding)
         is_damage = finding.severity == "damage"
         known = self._pass
+        if finding.as_dict() in known.findings:  # of what a run that was stopped had looked at
+            return
         self._note(
             damaged=known.damaged + is_damage,
             unread=known.unread + (not is_damage),

@@ -243,3 +243,61 @@ def test_lanes_and_small_files_are_read_too(store: MemStore) -> None:
     ]
     flip(store._engine.paths.store_file, 60)
     assert read_scrub_file(store._engine.storage, store._engine.paths) != ScrubFile()
+
+
+# -- the second copy
+
+
+@pytest.fixture
+def copied(store: MemStore, tmp_path: Any) -> str:
+    """Where the second copy of the store is, which has all of it."""
+    (tmp_path / "volume").mkdir()
+    return str(store.add_replica(tmp_path / "volume")["path"])
+
+
+def test_what_rots_in_the_second_copy_is_found_and_told_as_of_one(store: MemStore, copied: str) -> None:
+    report = scrub(store)
+    assert (report.damage, report.errors, report.finished) == (0, [], True)
+    found = agent_files(copied)
+    assert report.files == 2 * len(all_files(store))
+    for kind in ("hot", "cold"):
+        (path, *_) = found[kind]
+        flip(path, os.path.getsize(path) // 2)
+        report = scrub(store)
+        assert report.damage == 1, (path, report)
+        (error,) = report.errors
+        assert isinstance(error, CorruptionError)
+        assert error.path == path
+        last = read_scrub_file(store._engine.storage, store._engine.paths).last
+        assert last is not None
+        assert "repair --copy" in last.findings[0]["repair"]
+        flip(path, os.path.getsize(path) // 2)
+
+
+def test_a_scrub_that_is_stopped_in_the_copy_goes_on_there(store: MemStore, copied: str) -> None:
+    whole = scrub(store).bytes
+    path = agent_files(copied)["cold"][-1]
+    flip(path, os.path.getsize(path) // 2)
+
+    class Soon(threading.Event):
+        """Set as soon as so much has been read."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            return store.stats()["counters"]["scrubbed_bytes"] > whole * 1.75
+
+    report = scrub(store, stop=Soon())
+    assert not report.finished
+    place = read_scrub_file(store._engine.storage, store._engine.paths)
+    assert place.copy
+    rest = scrub(store)
+    assert rest.finished
+    assert report.damage + rest.damage >= 1
+    assert rest.bytes < whole / 2
+
+
+def test_a_copy_that_is_away_is_passed_over(store: MemStore, copied: str, tmp_path: Any) -> None:
+    os.rename(tmp_path / "volume", tmp_path / "away")
+    report = scrub(store)
+    assert (report.finished, report.damage) == (True, 0)
+    assert report.files == len(all_files(store))
