@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tantivy
 
@@ -22,8 +22,7 @@ from memstore.search.schema import CONTEXT, SUFFIX, TIME, unmarked
 _END_OF_TIME_US = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A document that may be a hit."""
 
     score: float
@@ -80,9 +79,12 @@ class HitCollector:
     def _by_relevance(self, partition: Partition, query: tantivy.Query) -> list[Candidate]:
         result = partition.searcher.search(query, self._limit)
         self.total += matching(result)
-        scores = [score for score, _ in result.hits]
-        places = partition.places([address for _, address in result.hits])
-        return [Candidate(score, place, partition) for score, place in zip(scores, places, strict=True)]
+        hits = result.hits
+        if len(self._found) == self._limit:  # what is worse than all that there are needs no columns
+            least = self._found[-1].score
+            hits = [hit for hit in hits if hit[0] >= least]
+        places = partition.places([address for _, address in hits])
+        return [Candidate(score, place, partition) for (score, _), place in zip(hits, places, strict=True)]
 
     def _by_time(self, partition: Partition, query: tantivy.Query) -> list[Candidate]:
         newest = self._sort == "newest"

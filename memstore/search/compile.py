@@ -235,8 +235,18 @@ class Compiler:
         return parts[0][1] if len(parts) == 1 else tantivy.Query.boolean_query(parts)
 
     def says_nothing(self, node: Node | None, *, at_all: bool = False) -> bool:
-        """Whether a question consists of stop words; ``at_all``: not even of these."""
-        return node is not None and self.question(node, How(keep_stop_words=at_all)) is None
+        """Whether a question consists of stop words, so that no query comes of it; ``at_all``: not even of these."""
+        match node:
+            case Words():
+                return self._is_silent(node, keep_stop_words=at_all)
+            case Fuzzy(text, _):
+                return not self._analyzer.terms(text)
+            case Boosted(below, _):
+                return self.says_nothing(below, at_all=at_all)
+            case Group():
+                return all(self.says_nothing(n, at_all=at_all) for n in (*node.must, *node.should, *node.must_not))
+            case _:
+                return False
 
     def ranked_terms(self, node: Node | None) -> set[str]:
         """Terms whose rarity decides about scores."""
@@ -252,17 +262,19 @@ class Compiler:
 
     # -- text
 
-    def _is_noise(self, text: str) -> bool:
-        return self._analyzer.is_stop_word(text)
+    def _is_silent(self, node: Words, *, keep_stop_words: bool) -> bool:
+        if node.prefix:
+            return not self._analyzer.folded(node.text)
+        if not (keep_stop_words or node.quoted) and self._analyzer.is_stop_word(node.text):
+            return True
+        return not self._analyzer.word_terms(node.text)
 
     def _words(self, node: Words, how: How) -> tantivy.Query | None:
-        if not (how.keep_stop_words or node.quoted or node.prefix) and self._is_noise(node.text):
+        if self._is_silent(node, keep_stop_words=how.keep_stop_words):
             return None
         terms = self._analyzer.word_terms(node.text)
         if node.prefix:
             return self._prefix(node, terms, how)
-        if not terms:
-            return None
         query = (
             tantivy.Query.term_query(self._schema, TEXT, terms[0])
             if len(terms) == 1
@@ -271,7 +283,7 @@ class Compiler:
         factor = math.fsum(how.rank_of(term) for term in terms) / len(terms)
         return query if factor == 1.0 else tantivy.Query.boost_query(query, factor)
 
-    def _prefix(self, node: Words, terms: Sequence[str], how: How) -> tantivy.Query | None:
+    def _prefix(self, node: Words, terms: Sequence[str], how: How) -> tantivy.Query:
         """What has a word that begins so; of a phrase, what has such a word behind the others.
 
         Positions are those of stems. So the last word of a phrase is found by a stem that begins so, or by the stem of
@@ -279,8 +291,6 @@ class Compiler:
         (Outside English a stem may depend on accents, which words here have lost: then only the former finds it.)
         """
         typed = self._analyzer.folded(node.text)
-        if not typed:
-            return None
         last = typed[-1]
         if len(last.encode()) > TERM_BYTES_MAX:
             return tantivy.Query.empty_query()  # no term is that long

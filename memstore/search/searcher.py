@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -184,9 +184,8 @@ class Searcher:
 
     def frequencies(self, plan: Plan, terms: Sequence[str]) -> tuple[dict[str, int], int]:
         """In how many records each term occurs, and how many records there are; scans aside."""
-        records = sum(source.partition.records for source in plan.lasting)
-        found = {term: sum(_frequency(s.partition, term) for s in plan.lasting) for term in terms}
-        return found, records
+        found = [_frequencies(source.partition, terms) for source in plan.lasting]
+        return _added_up(found, terms), sum(source.partition.records for source in plan.lasting)
 
     def _through(
         self,
@@ -202,11 +201,14 @@ class Searcher:
         must += [self._compiler.context_is(field, value) for field, value in asked.fields]
         node = asked.question.node
         terms = sorted(self._compiler.ranked_terms(node)) if scored and len(plan.lasting) > 1 else []
-        frequencies, records = self._frequencies(plan.lasting, terms)
+        lasting = {source.partition: _frequencies(source.partition, terms) for source in plan.lasting}
+        frequencies = _added_up(lasting.values(), terms)
+        records = sum(partition.records for partition in lasting)
         seen = {"indexed": 0, "tail": 0, "scanned": 0}
         for source in self._all(plan):
             partition = source.partition
-            how = How(_correction(partition, terms, frequencies, records), noise, partition.words)
+            own = lasting[partition] if partition in lasting else _frequencies(partition, terms)
+            how = How(_correction(partition.records, own, frequencies, records), noise, partition.words)
             with searching(partition):
                 query = self._compiler.question(node, how)
             everything = self._compiler.all_of([*must, *source.must], scored=query, not_any=source.must_not)
@@ -225,12 +227,6 @@ class Searcher:
     def _all(self, plan: Plan) -> Iterator[Source]:
         yield from plan.lasting
         yield from self._sources.scanned(plan)
-
-    def _frequencies(self, sources: Sequence[Source], terms: Sequence[str]) -> tuple[dict[str, int], int]:
-        if not terms:
-            return {}, 0
-        found = {term: sum(_frequency(s.partition, term) for s in sources) for term in terms}
-        return found, sum(source.partition.records for source in sources)
 
     def _read(
         self, candidates: Sequence[Candidate], limit: int, notes: list[str]
@@ -264,23 +260,35 @@ class Searcher:
             return lines
 
 
-def _frequency(partition: Partition, term: str) -> int:
+def _frequencies(partition: Partition, terms: Sequence[str]) -> dict[str, int]:
+    """In how many records of a partition each term occurs."""
+    if not terms:
+        return {}
     with searching(partition):
-        return partition.searcher.doc_freq(TEXT, term)
+        return {term: partition.searcher.doc_freq(TEXT, term) for term in terms}
 
 
-def _correction(partition: Partition, terms: Sequence[str], frequencies: dict[str, int], records: int) -> RankOf:
+def _added_up(found: Collection[dict[str, int]], terms: Sequence[str]) -> dict[str, int]:
+    return {term: sum(each[term] for each in found) for term in terms}
+
+
+def _correction(here: int, own: dict[str, int], frequencies: dict[str, int], records: int) -> RankOf:
     """What brings each term's weight in a partition to what it would be in one index of everything.
 
     tantivy weighs a term by ``ln(1 + (n - df + 0.5) / (df + 0.5))`` of the index that it searches.
+
+    Args:
+        here: records of the partition.
+        own: in how many of them each term occurs.
+        frequencies: in how many records of everything it does.
+        records: of everything.
     """
-    if not terms:
+    if not own:
         return no_correction
-    here = partition.records
-    factors: dict[str, float] = {}
-    for term in terms:
-        own = _frequency(partition, term)
-        factors[term] = _rarity(frequencies[term], records) / _rarity(own, max(here, own)) if own else 1.0
+    factors = {
+        term: _rarity(frequencies[term], records) / _rarity(count, max(here, count)) if count else 1.0
+        for term, count in own.items()
+    }
     return lambda term: factors.get(term, 1.0)
 
 

@@ -108,6 +108,8 @@ class Tail:
                 self._drop()  # made for a watermark that was read later, by another thread
             self._read(lanes, watermark)
             view = self._view(lanes, watermark)
+            if view.partition is None and not self._damaged:
+                return view
             wanted = {place: key for month in places_of for place, key in self._places.get(month, {}).items()}
             return replace(view, places=wanted, damaged=frozenset(self._damaged))
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 
 from memstore.format.forgotten import Changing, ForgottenLine
+from memstore.search.compile import Compiler, How
 from memstore.search.doubts import Span, doubts_of
 from memstore.search.highlight import Highlighter, within_edits
 from memstore.search.months import following, month_of, month_span_us
-from memstore.search.question import Group, Words
+from memstore.search.question import Boosted, Everything, FlagIs, Fuzzy, Group, Node, Words
 from memstore.search.schema import Analyzer
 from memstore.search.sketch import bucket_of, percentiles, value_of
 from memstore.timestamps import YEAR_10000_US
@@ -126,3 +127,23 @@ def test_passages_are_those_with_most_different_words_and_the_first_of_equal_one
     found = highlighter.passages(["market", "trade", "market trade", "no", "trade market", "market trade"])
     assert [each.text for each in found] == ["market trade", "trade market"]
     assert [each.text for each in highlighter.passages(["market", "no", "market trade"])] == ["market", "market trade"]
+
+
+compiler = Compiler(analyzer)
+typed = st.sampled_from(["the", "The", "market", "the market", "of the", "", "...", "é"])
+leaves = st.one_of(
+    st.builds(Words, typed, prefix=st.booleans(), quoted=st.booleans()),
+    st.builds(Fuzzy, typed, st.sampled_from([1, 2])),
+    st.sampled_from([Everything(), FlagIs("success", value=True)]),
+)
+
+
+def groups_of(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    several = st.lists(nodes, max_size=2).map(tuple)
+    return st.one_of(st.builds(Group, several, several, several), st.builds(Boosted, nodes, st.just(2.0)))
+
+
+@given(st.recursive(leaves, groups_of, max_leaves=6), st.booleans())
+@example(Group(), False)
+def test_a_question_says_nothing_where_no_query_comes_of_it(node: Node, at_all: bool) -> None:
+    assert compiler.says_nothing(node, at_all=at_all) == (compiler.question(node, How(keep_stop_words=at_all)) is None)
