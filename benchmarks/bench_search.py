@@ -2,6 +2,10 @@
 
 Passages of hits are found when they are asked for, so a caller who reads records does not pay for them. That is what is
 held against tantivy, which reads nothing; what they cost who takes them stands beside it.
+
+Each search is compared with tantivy's of the same question, and the median of these ratios is judged. The ratio of the
+two medians is told beside it: half of the questions take tantivy 0.4 ms at most and half of them 0.8 at least, so which
+of them a median is of is chance.
 """
 
 from __future__ import annotations
@@ -72,7 +76,8 @@ def search_of(bench: Bench, searched: Searched, name: str, asked: Sequence[Asked
         ),
     ]
     report.ratios = [
-        judged(name, "search / bare tantivy, p50", turns.over("memstore", "floor"), at_most=True),
-        judged(name, "with highlights / bare tantivy, p50", turns.over("highlights", "floor"), at_most=True),
+        judged(name, "search / bare tantivy, p50", turns.over_same("memstore", "floor"), at_most=True),
+        judged(name, "with highlights / bare tantivy, p50", turns.over_same("highlights", "floor"), at_most=True),
+        judged(name, "p50 of searches / p50 of bare tantivy", turns.over("memstore", "floor"), at_most=True),
     ]
     bench.conclude(report)

@@ -14,6 +14,7 @@ class Turns:
 
     Attributes:
         us: microseconds of each call, by side.
+        rounds: the same, round by round.
         medians: their median by side and round.
         means: their mean by side and round.
     """
@@ -25,6 +26,7 @@ class Turns:
     def forget(self) -> None:
         """Begin again, after warming up."""
         self.us: dict[str, list[float]] = {name: [] for name in self._sides}
+        self.rounds: dict[str, list[list[float]]] = {name: [] for name in self._sides}
         self.medians: dict[str, list[float]] = {name: [] for name in self._sides}
         self.means: dict[str, list[float]] = {name: [] for name in self._sides}
 
@@ -37,12 +39,21 @@ class Turns:
                 call(argument)
                 taken.append((perf_counter_ns() - began) / 1e3)
             self.us[name] += taken
+            self.rounds[name].append(taken)
             self.medians[name].append(percentile(taken, 0.5))
             self.means[name].append(sum(taken) / len(taken))
 
     def over(self, upper: str, lower: str) -> list[float]:
         """Ratio of the medians of each round."""
         return over(self.medians[upper], self.medians[lower])
+
+    def over_same(self, upper: str, lower: str) -> list[float]:
+        """Median of each round of the ratios of calls with the same argument.
+
+        Where arguments differ much, medians of two sides can be of different ones, and their ratio says little.
+        """
+        pairs = zip(self.rounds[upper], self.rounds[lower], strict=True)
+        return [percentile(over(ours, theirs), 0.5) for ours, theirs in pairs]
 
     def per_second(self, side: str, *, each: float = 1) -> list[float]:
         """Records a second by round, where a call is of ``each`` records."""

@@ -84,11 +84,18 @@ def test_a_meter_counts_only_while_it_runs(tmp_path):
     assert meter.weight(0).written_per_byte is None
 
 
+def test_calls_are_compared_with_calls_of_the_same_argument():
+    turns = Turns({"one": lambda _: None, "two": lambda _: None})
+    turns.rounds = {"one": [[10.0, 600.0, 3.0]], "two": [[1.0, 300.0, 2.0]]}
+    assert turns.over_same("one", "two") == [2.0]
+
+
 def test_sides_take_turns_with_the_same_arguments():
     asked = []
     turns = Turns({"one": lambda n: asked.append(("one", n)), "two": lambda n: asked.append(("two", n))})
     turns.take([1, 2])
     assert asked == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+    assert turns.rounds["one"] == [turns.us["one"]]
     assert len(turns.us["one"]) == 2
     assert len(turns.over("one", "two")) == len(turns.per_second("two", each=50)) == 1
     turns.forget()
