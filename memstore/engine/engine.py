@@ -163,6 +163,7 @@ class Engine:
             clock=clock,
             catalog=self.catalog,
             merger=merger,
+            mirroring=self.mirroring,
             metrics=self.metrics,
             writing=settings.writing,
             merging=settings.merging,

@@ -18,6 +18,7 @@ from memstore.config import MergingSettings, WritingSettings
 from memstore.engine.catalog import Catalog
 from memstore.engine.committer import Committer
 from memstore.engine.merge import Merger, MergeReport
+from memstore.engine.mirroring import Mirroring
 from memstore.errors import CorruptionError, LockedError, MemstoreError
 from memstore.format.lane import Seal
 from memstore.format.names import LANE_SUFFIX, StorePaths
@@ -83,6 +84,7 @@ class Maintenance:
         clock: Clock,
         catalog: Catalog,
         merger: Merger,
+        mirroring: Mirroring,
         metrics: Metrics,
         writing: WritingSettings,
         merging: MergingSettings,
@@ -93,6 +95,7 @@ class Maintenance:
         self._clock = clock
         self._catalog = catalog
         self._merger = merger
+        self._mirroring = mirroring
         self._metrics = metrics
         self._writing = writing
         self._merging = merging
@@ -275,7 +278,14 @@ class Maintenance:
         try:
             if not file.try_lock() or self._storage.identify(path) != file.identity():
                 return None
-            outcome = seal_lane(self._storage, self._paths, file, at_us=self._clock.now_us(), own=False)
+            outcome = seal_lane(
+                self._storage,
+                self._paths,
+                file,
+                at_us=self._clock.now_us(),
+                own=False,
+                before_footer=self._mirroring.complete,
+            )
             self._metrics.add("orphans_sealed")
             self._metrics.add("torn_bytes", outcome.torn_bytes)
             return outcome.seal, file.identity().size_bytes

@@ -22,8 +22,9 @@ from memstore.errors import StorageError
 from memstore.format.names import StorePaths
 from memstore.format.store_file import ReplicaEntry, StoreFile
 from memstore.fs.lock import locked
-from memstore.fs.storage import Storage
+from memstore.fs.storage import Storage, StorageFile
 from memstore.metrics import Metrics
+from memstore.wal.complete_mirror import complete_mirror
 from memstore.wal.lane import LaneWriter
 from memstore.wal.mirror import Mirror, create_mirror
 
@@ -66,6 +67,25 @@ class Mirroring:
             return lane
         lane.attach(mirror, self._lost)
         return lane
+
+    def complete(self, lane: StorageFile, end: int) -> None:
+        """Let the mirror of a dead writer's lane have all of it; see `complete_mirror`.
+
+        Args:
+            lane: locked.
+            end: of its commits.
+
+        Raises:
+            StorageError: the copy failed, and that could not be noted.
+        """
+        entry = self._catalog.reload().store.replica
+        if entry is None or entry.state == "behind":
+            return
+        try:
+            with self.locked_copy(entry) as paths:
+                complete_mirror(self._storage, lane, os.path.join(paths.lanes, os.path.basename(lane.path)), end=end)
+        except (StorageError, FileNotFoundError) as error:
+            self.note_behind(str(error))
 
     def note_behind(self, why: str) -> None:
         """Note durably that the copy may lack records from now on.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterator
 
 from memstore.clock import Clock
@@ -21,6 +22,7 @@ from memstore.engine.second_copy import read_store_file, standing_of
 from memstore.errors import CorruptionError, MemstoreError, NotFoundError, StorageError, UsageError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, tier_of
 from memstore.format.store_file import ReplicaEntry
+from memstore.fs.lock import is_locked
 from memstore.fs.storage import Storage
 from memstore.ops.check import StoreCheck
 from memstore.ops.check_progress import Progress
@@ -34,6 +36,9 @@ from memstore.replica.replicator import why_not
 from memstore.timestamps import iso_text
 from memstore.wal.scan import ScannedCommit, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end
+
+LOCK_WAIT_S = 10.0
+_LOCK_POLL_S = 0.001
 
 
 def check_copy(
@@ -184,12 +189,22 @@ class _CopyCheck:
             if self._stop is not None and self._stop():
                 raise StoppedError
             try:
-                difference = compare_agent(store.builder, copy.builder, agent)
+                difference = compare_agent(store.builder, copy.builder, agent, settle=self._settle)
             except (MemstoreError, FileNotFoundError) as error:
                 found += self._cannot_compare(agent, error, told)
                 continue
             found += self._findings(agent, difference, told)
         return found
+
+    def _settle(self) -> None:
+        """Return when nobody holds the merge lock, under which records are forgotten in the store and then in the copy.
+
+        Or when somebody, of many perhaps, has held it all the while that one would be waited for.
+        """
+        path, pause = self._paths.lock("merge"), threading.Event()
+        deadline_s = self._clock.monotonic_s() + LOCK_WAIT_S
+        while is_locked(self._storage, path) and self._clock.monotonic_s() < deadline_s:
+            pause.wait(_LOCK_POLL_S)
 
     def _cannot_compare(self, agent: str, error: Exception, told: set[tuple[str, int]]) -> Iterator[Finding]:
         if isinstance(error, CorruptionError) and error.path.startswith(self._copy.root):

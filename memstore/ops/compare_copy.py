@@ -3,13 +3,13 @@
 Pieces of equal content are passed over without being read: while nothing has moved since the last pass, the two differ
 in lanes alone, if at all. The rest is read on both sides, within the times of those pieces, as two streams in order.
 
-Both sides change meanwhile, the store's always first. So whatever is found is looked for once more, and counts only if
-it is found again.
+Both sides change meanwhile, the store's always first. So whatever is found is looked for once more, when whoever was
+changing them is done, and counts only if it is found again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from memstore.engine.lookup import find_lines
@@ -42,8 +42,16 @@ class Difference:
     damage_here: list[CorruptionError] = field(default_factory=list)
 
 
-def compare_agent(store: ViewBuilder, copy: ViewBuilder, agent: str) -> Difference:
+def compare_agent(
+    store: ViewBuilder, copy: ViewBuilder, agent: str, *, settle: Callable[[], None] = lambda: None
+) -> Difference:
     """What there is to say of one agent, found twice.
+
+    Args:
+        store: reads the store.
+        copy: reads the copy.
+        agent: whose records.
+        settle: called in between; returns when changes that were under way at the first look are done.
 
     Raises:
         CorruptionError: a MANIFEST does not verify.
@@ -52,6 +60,7 @@ def compare_agent(store: ViewBuilder, copy: ViewBuilder, agent: str) -> Differen
     first = _compare(store, copy, agent)
     if not (first.missing or first.shown):
         return first
+    settle()
     again = _compare(store, copy, agent)
     again.missing = sorted(set(first.missing) & set(again.missing))
     again.shown = sorted(set(first.shown) & set(again.shown))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from memstore.errors import CorruptionError, StorageError
@@ -79,7 +80,15 @@ def read_header(file: StorageFile) -> tuple[LaneHeader, int]:
     return header, len(line) + 1
 
 
-def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: int, own: bool) -> SealOutcome:
+def seal_lane(
+    storage: Storage,
+    paths: StorePaths,
+    file: StorageFile,
+    *,
+    at_us: int,
+    own: bool,
+    before_footer: Callable[[StorageFile, int], None] | None = None,
+) -> SealOutcome:
     """Seal a lane whose lock the caller holds; does nothing where it is sealed.
 
     Args:
@@ -88,6 +97,7 @@ def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: 
         file: the lane, open for writing and locked.
         at_us: now.
         own: the caller wrote it and knows its last commit to be whole; otherwise the last commits are verified.
+        before_footer: called with the lane and where its commits end, unless the lane is sealed.
 
     Raises:
         CorruptionError: the lane's first line does not verify.
@@ -118,6 +128,8 @@ def seal_lane(storage: Storage, paths: StorePaths, file: StorageFile, *, at_us: 
             torn_bytes = size - commits_end
             _keep_aside(storage, paths, file, commits_end, size)
         file.truncate(commits_end)
+    if before_footer is not None:
+        before_footer(file, commits_end)
     seal = _write_footer(file, commits, damaged, at_us)
     return SealOutcome(seal, torn_bytes)
 

@@ -88,7 +88,9 @@ def test_nothing_is_lost_doubled_or_back_after_kill_9_of_who_moves_it(zygote: Zy
     root = ""
     kills = 0
     tiers_seen: set[str] = set()
-    for number in range(ROUNDS):
+    for number in range(4 * ROUNDS):
+        if number >= ROUNDS and {"warm", "cold"} <= tiers_seen:
+            break  # chance has it that a short run may see no warm file
         told = f"round {number} of KILL_SEED={seed}"
         if number % ROUNDS_PER_STORE == 0:
             if root:

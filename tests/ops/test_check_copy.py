@@ -219,8 +219,8 @@ def test_what_a_pass_brings_while_the_copy_is_compared_is_not_missing(
     behind(kept)
     compare, passes = compare_agent, []
 
-    def compare_and_bring(*of: Any) -> Difference:
-        difference = compare(*of)
+    def compare_and_bring(*of: Any, **named: Any) -> Difference:
+        difference = compare(*of, **named)
         if difference.missing and not passes:
             passes.append(difference)
             with open_rich(kept.root) as store:
