@@ -21,11 +21,12 @@ from memstore import MemStore, NotFoundError, UsageError
 from memstore.clock import WallClock
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
-from memstore.ops.check_copy import check_copy
+from memstore.ops.check_copy import _CopyCheck, check_copy
 from memstore.ops.compare_copy import Difference, compare_agent
 from memstore.ops.finding import Finding
 from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.report import CheckReport
+from memstore.replica.tombstones import CopyTombstones
 
 IN_COPY = [kind for kind in KINDS if kind not in ("STORE.json", "reads")]
 
@@ -211,6 +212,36 @@ def test_a_pass_that_was_stopped_before_a_line_of_the_manifest_leaves_no_damage(
     assert any("a pass has begun to write there" in finding.reason for finding in report.findings)
     mend_copy(kept.root)
     assert told(look(kept.root)) == []
+
+
+def test_a_record_that_is_just_being_forgotten_is_no_damage(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is hidden in the store, and not in the copy yet."""
+    hidden_here, looked = threading.Event(), threading.Event()
+    append, settle = CopyTombstones.append, _CopyCheck._settle
+
+    def append_late(self: CopyTombstones, *of: Any, **named: Any) -> None:
+        hidden_here.set()
+        looked.wait()
+        append(self, *of, **named)
+
+    def settle_late(self: _CopyCheck) -> None:
+        looked.set()
+        settle(self)
+
+    monkeypatch.setattr(CopyTombstones, "append", append_late)
+    monkeypatch.setattr(_CopyCheck, "_settle", settle_late)
+    with open_rich(kept.root) as store:
+        assert store.sync_replica()["state"] == "ok"
+        ids = [record.memory_id for record in store.agent("a").recent(1)]
+        thread = threading.Thread(target=lambda: store.forget(ids))
+        thread.start()
+        hidden_here.wait()
+        try:
+            assert told(look(kept.root)) == []
+            assert looked.is_set()
+        finally:
+            looked.set()
+            thread.join()
 
 
 def test_what_a_pass_brings_while_the_copy_is_compared_is_not_missing(
