@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 _INTERRUPT_AGAIN_S = 0.05
+_LOOK_FOR_SIGNALS_S = 0.2
 T = TypeVar("T")
 
 
@@ -46,7 +47,7 @@ class InterruptibleThread:
             raise RuntimeError(f"thread {self._thread.name} has been stopped")
         self._work.put(work)
         try:
-            value, error = self._outcomes.get()
+            value, error = self._outcome()
         except BaseException:
             self.stop()
             raise
@@ -57,6 +58,14 @@ class InterruptibleThread:
                 del error  # its traceback has this frame
         result: T = value
         return result
+
+    def _outcome(self) -> tuple[Any, BaseException | None]:
+        # A signal that comes just before the wait does not end it: it is looked for now and then.
+        while True:
+            try:
+                return self._outcomes.get(timeout=_LOOK_FOR_SIGNALS_S)
+            except Empty:
+                continue
 
     def stop(self) -> None:
         """Return when the thread has ended. Idempotent.
