@@ -10,10 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 import tally
+from hypothesis import settings
 
 from memstore import MemStore
 
 TOLD_CHARACTERS_MAX = 4000
+# `make test` tries the same examples each time; a long run (`LIFECYCLE_EXAMPLES=500`) others.
+settings.register_profile("the same each time", derandomize=True, database=None)
+if "LIFECYCLE_EXAMPLES" not in os.environ:
+    settings.load_profile("the same each time")
 
 
 @pytest.hookimpl(trylast=True)
