@@ -11,7 +11,7 @@ from memstore.engine.unmerged_lanes import unmerged_lanes, waiting_bytes_by_day
 from memstore.errors import CorruptionError, MemstoreError, StorageError, VersionError
 from memstore.format.forgotten import text_hash
 from memstore.format.lines import split_lines
-from memstore.format.names import MANIFEST, TRASH_DIRECTORY, tier_of
+from memstore.format.names import MANIFEST, tier_of
 from memstore.fs.storage import Storage
 from memstore.ids import agent_directory, directory_agent
 from memstore.manifest.index import Manifest
@@ -132,17 +132,16 @@ class AgentLook:
 
         Or a power cut left it of an agent that is elsewhere by now: then what lies in the archive is that one's.
         """
+        homes = [os.path.join(shard, self._name) for shard in self._layout.shards.values()]
         elsewhere = any(
-            self._storage.identify(os.path.join(shard, self._name, MANIFEST)) is not None
-            for shard in self._layout.shards.values()
+            self._storage.identify(os.path.join(home, MANIFEST)) is not None
+            for home in homes
+            if home != self._directory
         )
-        files = [
-            name
+        if any(
+            tier_of(name) in ("warm", "cold") and not (elsewhere and home.startswith(place.archive))
             for home, name in place.files()
-            if tier_of(name) in ("warm", "cold")
-            and not (elsewhere and home in (place.archive, os.path.join(place.archive, TRASH_DIRECTORY)))
-        ]
-        if files:
+        ):
             self._found.find("manifest", ONLY_PACKED_FILES, records=None, repair=REBUILD)
 
     def _check_torn_tail(self) -> None:

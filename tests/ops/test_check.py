@@ -68,6 +68,16 @@ def test_what_a_power_cut_left_of_an_agent_that_is_elsewhere_now_is_no_damage(lo
     assert {os.path.basename(os.path.dirname(os.path.dirname(f.path))) for f in damage(look())} == {home, other}
 
 
+def test_an_empty_manifest_beside_nothing_but_an_archive_is_damage(look: Look, rich: str) -> None:
+    (manifest,) = [path for path in files_named(rich, "MANIFEST") if "/a/" in path]
+    for name in os.listdir(os.path.dirname(manifest)):
+        path = os.path.join(os.path.dirname(manifest), name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    with open(manifest, "wb"):
+        pass
+    assert only(look()).path == manifest
+
+
 def test_a_full_check_has_read_every_record_and_a_quick_one_counts_them(look: Look, rich: str, lines: Any) -> None:
     with open_rich(rich, read_only=True) as store:
         hidden = sum(len(store._engine.builder.manifest(agent).hidden.ids) for agent in AGENTS)
