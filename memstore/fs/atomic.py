@@ -1,12 +1,13 @@
-"""Small files as wholes: read at once, and replaced: write aside, sync, rename, sync the directory."""
+"""Files as wholes: small ones read at once; any replaced: write aside, sync, rename, sync the directory."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 
-from memstore.fs.storage import Storage
+from memstore.fs.storage import Storage, StorageFile
 
 TEMPORARY_PREFIX = ".tmp-"
 """Files of this prefix are nobody's: whoever holds the directory's lock may remove them."""
@@ -35,12 +36,17 @@ def replace_file(storage: Storage, path: str, data: bytes) -> None:
     Raises:
         StorageFullError: no space; the old content stands.
     """
+    replace_with(storage, path, lambda file: file.write(data, 0))
+
+
+def replace_with(storage: Storage, path: str, write: Callable[[StorageFile], object]) -> None:
+    """`replace_file`, its content written into an empty file by whoever has it; what that raises leaves the old one."""
     directory = os.path.dirname(path)
     temporary = temporary_path(directory)
     file = storage.create(temporary)
     try:
         try:
-            file.write(data, 0)
+            write(file)
             file.sync_data()
         finally:
             file.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from memstore.codec.checksum import RunningChecksum
+from memstore.errors import StorageError
 from memstore.fs.storage import StorageFile
 
 PART_BYTES = 1024 * 1024
@@ -26,16 +27,27 @@ def copy_content(source: StorageFile, target: StorageFile) -> None:
         position += len(data)
 
 
+def copy_range(source: StorageFile, target: StorageFile, offset_bytes: int, end_bytes: int) -> None:
+    """Write a range of one file to the same place in another; not synced.
+
+    Raises:
+        StorageError: the source ends before it.
+    """
+    while offset_bytes < end_bytes:
+        data = source.read(offset_bytes, min(PART_BYTES, end_bytes - offset_bytes))
+        if not data:
+            raise StorageError(f"{source.path}: it ends at {offset_bytes}, and {end_bytes} bytes were there")
+        target.write(data, offset_bytes)
+        offset_bytes += len(data)
+
+
 def write_again(file: StorageFile, offset_bytes: int, end_bytes: int) -> None:
     """Write a range's own bytes over it, so that the next sync carries them.
 
     A sync that failed was told to whoever asked for it, and nobody is told twice: the kernel counts such pages as
     clean, shows them to all who read, and writes them to the disk only once somebody has written to them again.
     """
-    while offset_bytes < end_bytes:
-        data = file.read(offset_bytes, min(PART_BYTES, end_bytes - offset_bytes))
-        file.write(data, offset_bytes)
-        offset_bytes += len(data)
+    copy_range(file, file, offset_bytes, end_bytes)
 
 
 def checksum_of(file: StorageFile) -> tuple[int, str]:

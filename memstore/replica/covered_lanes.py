@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from memstore.errors import StorageError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX
-from memstore.fs.atomic import temporary_path, try_unlink
+from memstore.fs.atomic import replace_with
 from memstore.fs.lock import is_locked
 from memstore.fs.parts import copy_content
-from memstore.fs.storage import Storage, StorageFile
+from memstore.fs.storage import Storage
 from memstore.wal.scan import ScannedCommit, ScannedDamage, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end, read_seal
 
@@ -40,7 +41,7 @@ def cover(storage: Storage, name: str, *, lanes: str, copy_lanes: str) -> bool:
         if sealed is None:
             return is_mirrored(storage, target)
         if not _is_whole(storage, target, sealed[0].footer):
-            _copy(storage, file, target)
+            replace_with(storage, target, partial(copy_content, file))
         return True
     finally:
         file.close()
@@ -73,19 +74,3 @@ def _is_whole(storage: Storage, path: str, footer: int) -> bool:
     finally:
         file.close()
     return end == footer
-
-
-def _copy(storage: Storage, source: StorageFile, target: str) -> None:
-    """Copy a sealed lane, durably, in place of what the copy has of it."""
-    temporary = temporary_path(os.path.dirname(target))
-    file = storage.create(temporary)
-    try:
-        copy_content(source, file)
-        file.sync_data()
-        storage.rename(temporary, target)
-    except BaseException:
-        try_unlink(storage, temporary)
-        raise
-    finally:
-        file.close()
-    storage.sync_directory(os.path.dirname(target))

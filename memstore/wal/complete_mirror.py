@@ -8,12 +8,10 @@ already been told that it is not.
 
 from __future__ import annotations
 
-import os
-
-from memstore.errors import CorruptionError, StorageError
-from memstore.fs.atomic import temporary_path, try_unlink
+from memstore.errors import CorruptionError
+from memstore.fs.atomic import replace_with
 from memstore.fs.lock import locked
-from memstore.fs.parts import PART_BYTES
+from memstore.fs.parts import copy_range
 from memstore.fs.storage import Storage, StorageFile
 from memstore.wal.scan import ScannedCommit, scan_lane
 from memstore.wal.seal import commit_is_whole, header_end
@@ -37,7 +35,7 @@ def complete_mirror(storage: Storage, lane: StorageFile, mirror_path: str, *, en
         FileNotFoundError: the second copy is not there.
     """
     if storage.identify(mirror_path) is None:
-        _make(storage, lane, mirror_path, end)
+        replace_with(storage, mirror_path, lambda mirror: copy_range(lane, mirror, 0, end))
         return
     with locked(storage, mirror_path, timeout_s=LOCK_WAIT_S):
         mirror = storage.open_update(mirror_path)
@@ -45,7 +43,7 @@ def complete_mirror(storage: Storage, lane: StorageFile, mirror_path: str, *, en
             size = mirror.identity().size_bytes
             has = _end_of_commits(mirror, size)
             if has < end:
-                _copy(lane, mirror, has, end)
+                copy_range(lane, mirror, has, end)
                 if size > end:
                     mirror.truncate(end)  # of a commit that was cut off
                 mirror.sync_data()
@@ -63,28 +61,3 @@ def _end_of_commits(mirror: StorageFile, size: int) -> int:
     while commits and not commit_is_whole(mirror, commits[-1]):
         commits.pop()
     return commits[-1].end if commits else first
-
-
-def _copy(source: StorageFile, target: StorageFile, start: int, end: int) -> None:
-    while start < end:
-        data = source.read(start, min(PART_BYTES, end - start))
-        if not data:
-            raise StorageError(f"{source.path}: it ends at {start}, and {end} bytes were there")
-        target.write(data, start)
-        start += len(data)
-
-
-def _make(storage: Storage, lane: StorageFile, path: str, end: int) -> None:
-    """A mirror that is durable by name, of a lane that never had one."""
-    temporary = temporary_path(os.path.dirname(path))
-    file = storage.create(temporary)
-    try:
-        _copy(lane, file, 0, end)
-        file.sync_data()
-        storage.rename(temporary, path)
-    except BaseException:
-        try_unlink(storage, temporary)
-        raise
-    finally:
-        file.close()
-    storage.sync_directory(os.path.dirname(path))

@@ -7,7 +7,7 @@ import os
 from memstore.codec.zstd import CHECKSUM_BYTES
 from memstore.errors import StorageError
 from memstore.format.frames import SeekEntry, content_check, encode_seek_table
-from memstore.fs.atomic import make_durable_directories, temporary_path, try_unlink
+from memstore.fs.atomic import make_durable_directories, replace_with
 from memstore.fs.storage import Storage, StorageFile
 from memstore.manifest.index import FrameRef
 from memstore.ops.repair.good_copies import GoodCopies
@@ -31,24 +31,17 @@ def restore_file(storage: Storage, each: FileSalvage, *, size_bytes: int, copies
     directory = os.path.dirname(each.path)
     make_durable_directories(storage, directory)
     source = None if each.is_missing else storage.open_read(each.path)
-    temporary = temporary_path(directory)
+
+    def write(target: StorageFile) -> None:
+        size = _write_pieces(each, source, target, copies)
+        if size != size_bytes:
+            raise StorageError(f"{each.path}: {size} bytes came of its pieces, not {size_bytes}; it stays as it is")
+
     try:
-        target = storage.create(temporary)
-        try:
-            size = _write_pieces(each, source, target, copies)
-            if size != size_bytes:
-                raise StorageError(f"{each.path}: {size} bytes came of its pieces, not {size_bytes}; it stays as it is")
-            target.sync_data()
-        finally:
-            target.close()
-        storage.rename(temporary, each.path)
-    except BaseException:
-        try_unlink(storage, temporary)
-        raise
+        replace_with(storage, each.path, write)
     finally:
         if source is not None:
             source.close()
-    storage.sync_directory(directory)
 
 
 def _write_pieces(each: FileSalvage, source: StorageFile | None, target: StorageFile, copies: GoodCopies) -> int:
