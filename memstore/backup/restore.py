@@ -31,7 +31,7 @@ from memstore.config import MergingSettings, Settings, StorageSettings
 from memstore.engine.engine import Engine
 from memstore.engine.reading import Reading
 from memstore.errors import CorruptionError, HeldError
-from memstore.format.forgotten import encode_forgotten, text_hash
+from memstore.format.forgotten import text_hash
 from memstore.format.names import StorePaths
 from memstore.format.store_file import StoreFile, decode_store_file, encode_store_file
 from memstore.fs.local import can_sync_file_system
@@ -210,15 +210,8 @@ class Builder:
         """
         with self._opened(self._moment.listed.head.at) as engine:
             engine.drain(timeout_s=DRAIN_WAIT_S)
-        file = self._storage.open_write(self._paths.forgotten)
-        try:
             for erasure in gone.erasures:
-                end = file.size_bytes()
-                line = encode_forgotten(erasure)
-                file.write(b"\n" + line if end and file.read(end - 1, 1) != b"\n" else line, end)
-        finally:
-            file.close()
-        with self._opened(self._moment.listed.head.at) as engine:
+                engine.forgotten.note(erasure)
             eraser = Lifecycle(engine).eraser
             with own_turn(self._storage, self._paths):
                 receipts = eraser.resume()
