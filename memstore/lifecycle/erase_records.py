@@ -85,10 +85,10 @@ class RecordRemoval:
                 self._committer.hide(held, picked.agent, sorted(picked.lanes), at_us=at_us)
             return
         self._committer.check_merged(held)
-        # Their names may be wanted anew. What was dropped goes at the end: that takes a MANIFEST written anew, which
-        # says of whole files when the youngest of their records came, and an erasure that is interrupted again has to
-        # tell which records came behind it.
-        self._remove_orphans(held, manifest.dropped)
+        # Orphans may hold what is erased, and their names may be wanted anew. What was dropped goes at the end: that
+        # takes a MANIFEST written anew, which says of whole files when the youngest of their records came, and an
+        # erasure that is interrupted again has to tell which records came behind it.
+        self._remove_orphans(held.directory, manifest)
         left = set(picked.lanes)
         for name in sorted(picked.files.keys() | picked.damaged.keys()):
             ids = picked.files.get(name, set())
@@ -107,7 +107,8 @@ class RecordRemoval:
                     where, f"it is damaged ({reason}) and may hold erased records; they are hidden until it is repaired"
                 )
             )
-        held = self._cleared_up(held, at_us)
+        self._committer.remove_dropped(held, at_us=at_us)
+        held = self._committer.refreshed(held)
         if left:
             self._committer.hide(held, picked.agent, sorted(left), at_us=at_us)
             held = self._committer.refreshed(held)
@@ -115,19 +116,11 @@ class RecordRemoval:
         self._committer.compact(held, at_us=at_us, forget_ids=forgotten)
         self._sync(held.directory, picked.agent)
 
-    def _cleared_up(self, held: LockedAgent, at_us: int) -> LockedAgent:
-        """Remove what counts no longer and what never did: it may hold what is erased."""
-        self._committer.remove_dropped(held, at_us=at_us)
-        self._remove_orphans(held, ())
-        return self._committer.refreshed(held)
-
-    def _remove_orphans(self, held: LockedAgent, dropped: Iterable[str]) -> None:
-        """Remove packed files that no line names, but for those that a line has ``dropped``."""
-        manifest = held.manifest
-        assert manifest is not None
-        known = manifest.packed.keys() | manifest.trash.keys() | set(dropped)
+    def _remove_orphans(self, home: str, manifest: Manifest) -> None:
+        """Remove packed files that no line names, be it to drop them."""
+        known = manifest.packed.keys() | manifest.trash.keys() | manifest.dropped.keys()
         archive = self._engine.catalog.state.archive_of(manifest.agent)
-        for directory in agent_directories(held.directory, archive):
+        for directory in agent_directories(home, archive):
             for path in orphans_in(self._storage, directory, known):
                 try_unlink(self._storage, path)
                 self._traces.removed.append(path)
