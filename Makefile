@@ -38,7 +38,7 @@ power-tools:
 	strace nbdkit nbdkit-plugin-python libnbd-bin fuse3 eatmydata e2fsprogs >/dev/null 2>&1; } || \
 	echo "$(POWER_TOOLS): one is missing and cannot be installed: the tests that need it are skipped"
 
-# A test that hangs is stopped, and says where it stood; the longest takes a minute or two.
+# A test that hangs is stopped, and says where it stood; the longest takes a minute, and five where others use the processors.
 TEST_SECONDS_MAX ?= 900
 
 test: $(STAMP) other-readers power-tools  ## every test
