@@ -136,7 +136,7 @@ def test_a_hit_has_no_other_names(hit: SearchHit) -> None:
         with pytest.raises(AttributeError, match="'SearchHit' object has no attribute 'higlights'"):
             getattr(each, "higlights")  # noqa: B009 - a type checker knows that it has none
         with pytest.raises(dataclasses.FrozenInstanceError):
-            each.score = 1.0  # type: ignore[misc] - frozen, which is what is tried
+            each.score = 1.0  # type: ignore[misc]  # frozen, which is what is tried
 
 
 def test_an_event_loop_is_given_hits_that_have_their_passages(store: MemStore) -> None:
