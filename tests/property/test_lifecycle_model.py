@@ -35,6 +35,7 @@ from support import NO_CACHES, T0_US
 
 from memstore import HeldError, MemStore
 from memstore.clock import ManualClock
+from memstore.format.holds_file import Hold
 from memstore.ids import parse_id
 from memstore.lifecycle.receipt import Receipt
 from memstore.lifecycle.survey import Survey
@@ -75,6 +76,13 @@ fields_of_records = st.fixed_dictionaries(
     optional={"metadata": st.fixed_dictionaries({"retention_days": st.sampled_from([1, 9.5, 200])})},
 )
 ages_days = st.sampled_from([0.0, 0.0, 0.5, 1.0, 4.0, 9.0, 15.0, 40.0, 100.0])
+
+
+def covers(hold: Hold, agent: str, memory_id: str) -> bool:
+    """Whether a hold of an undelete covers a record, by its id or by its agent and time; written a second time."""
+    if hold.ids:
+        return memory_id in hold.ids
+    return hold.agent == agent and hold.since_us <= parse_id(memory_id).time_us < hold.until_us
 
 
 @dataclass
@@ -259,14 +267,16 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.note_back(back, report.holds)
 
     def note_back(self, back: set[str], holds: list[str]) -> None:
-        for records in self.model.values():
+        """What came back is there; what had expired is held from now on, and so are neighbours within those times."""
+        made = [hold for hold in self.stores[1].holds() if hold.name in holds]
+        for agent, records in self.model.items():
+            for memory_id, known in records.items():
+                known.kept |= any(covers(hold, agent, memory_id) for hold in made)
             for memory_id in back & records.keys():
-                assert records[memory_id].state in ("forgotten", "expired"), records[memory_id].state
-                records[memory_id].kept |= records[memory_id].state == "expired" and bool(holds)
-                records[memory_id].state = "there"
-            if back & records.keys() and holds:  # a hold over times may cover its neighbours, too
-                for known in records.values():
-                    known.kept = True
+                known = records[memory_id]
+                assert known.state in ("forgotten", "expired"), known.state
+                assert known.kept or not (known.state == "expired" and holds), f"{memory_id} is back and not held"
+                known.state = "there"
 
     @precondition(lambda self: len(self.held) < 2)
     @rule(which=openings, agent=agents)
