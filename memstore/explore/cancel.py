@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from memstore.handover import Handover
+
 T = TypeVar("T")
 
 
@@ -20,23 +22,10 @@ def cancellable(ask: Callable[[], T]) -> T:
         GivenUpError: Ctrl-C.
         BaseException: whatever the call raised.
     """
-    answers: list[T] = []
-    errors: list[BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            errors.append(error)
-        finally:
-            done.set()
-
+    answer: Handover[T] = Handover()
     try:
-        threading.Thread(target=run, name="memstore-question", daemon=True).start()
-        done.wait()
+        threading.Thread(target=answer.carry_out, args=(ask,), name="memstore-question", daemon=True).start()
+        outcome = answer.wait()
     except KeyboardInterrupt:
         raise GivenUpError from None
-    if errors:
-        raise errors[0]
-    return answers[0]
+    return outcome.take()

@@ -1,8 +1,6 @@
 """A thread that works for another one, which Ctrl-C may interrupt while it waits.
 
-Python raises KeyboardInterrupt in the main thread between any two instructions, those of `threading.Condition` too: a
-wait for a future, or for an event, that is interrupted twice can leave their lock taken, and then both threads wait for
-ever. So what the two have in common is queues and a lock that are each one call of C.
+What the two have in common is queues and a lock that are each one call of C (`memstore.handover` has the reason).
 """
 
 from __future__ import annotations
@@ -10,11 +8,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from memstore.handover import Handover
+
 _INTERRUPT_AGAIN_S = 0.05
-_LOOK_FOR_SIGNALS_S = 0.2
 T = TypeVar("T")
 
 
@@ -29,7 +28,7 @@ class InterruptibleThread:
     def __init__(self, name: str, *, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
         self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._outcomes: Handover[Any] = Handover()
         self._ended = _Ended()
         self._thread = threading.Thread(
             target=_carry_out, args=(self._work, self._outcomes, self._ended), name=name, daemon=True
@@ -47,25 +46,12 @@ class InterruptibleThread:
             raise RuntimeError(f"thread {self._thread.name} has been stopped")
         self._work.put(work)
         try:
-            value, error = self._outcome()
+            outcome = self._outcomes.wait()
         except BaseException:
             self.stop()
             raise
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its traceback has this frame
-        result: T = value
+        result: T = outcome.take()
         return result
-
-    def _outcome(self) -> tuple[Any, BaseException | None]:
-        # A signal that comes just before the wait does not end it: it is looked for now and then.
-        while True:
-            try:
-                return self._outcomes.get(timeout=_LOOK_FOR_SIGNALS_S)
-            except Empty:
-                continue
 
     def stop(self) -> None:
         """Return when the thread has ended. Idempotent.
@@ -91,17 +77,10 @@ class _Ended:
         self.lock.acquire()
 
 
-def _carry_out(
-    work: SimpleQueue[Callable[[], Any] | None],
-    outcomes: SimpleQueue[tuple[Any, BaseException | None]],
-    ended: _Ended,
-) -> None:
+def _carry_out(work: SimpleQueue[Callable[[], Any] | None], outcomes: Handover[Any], ended: _Ended) -> None:
     try:
         for act in iter(work.get, None):
-            try:
-                outcomes.put((act(), None))
-            except BaseException as error:  # noqa: BLE001 - raised by who waits
-                outcomes.put((None, error))
+            outcomes.carry_out(act)
             del act
     finally:
         ended.is_so = True

@@ -212,9 +212,13 @@ def engine_whose_maintenance_fails(root: str, monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.setattr(maintenance_module, "TICK_S", 0.001)
     looks = 0
     often = threading.Event()
+    look_of_others = maintenance_module.Maintenance._look_after_lane
 
     def look(self: Any, committer: Any) -> None:
         nonlocal looks
+        if self._paths.root != root:  # an engine that an earlier test left open
+            look_of_others(self, committer)
+            return
         looks += 1
         if looks > times:
             often.set()
@@ -238,7 +242,7 @@ def test_a_failure_that_goes_on_is_logged_once_and_counted_each_time(
 ) -> None:
     engine = engine_whose_maintenance_fails(root, monkeypatch, error, times=20)
     assert engine.metrics.snapshot()["maintenance_failures"] >= 20
-    assert len([r for r in caplog.records if "will try again" in r.message]) == 1
+    assert len([r for r in caplog.records if "will try again" in r.message and root in r.message]) == 1
 
 
 def test_agent_that_went_to_another_volume_and_came_back_is_read_from_where_it_is(

@@ -247,20 +247,29 @@ def test_names_are_learned_for_completion(store, ids, screen):
     assert set(made.vocabulary.tags) == {"market", "even", "odd"}
 
 
-def test_ctrl_c_gives_a_running_question_up(talk, store, monkeypatch):
+@pytest.mark.parametrize("hears", ["the thread that waits", "another thread"])
+def test_ctrl_c_gives_a_running_question_up_whichever_thread_the_system_tells(talk, store, monkeypatch, hears):
     talk("timeout")
     before = talk.of.session
-    begun, hold = threading.Event(), threading.Event()
+    begun, hold, answered = threading.Event(), threading.Event(), threading.Event()
+    main = threading.get_ident()
 
     def slow(*_, **__):
         begun.set()
         hold.wait(60)
+        answered.set()
         raise StorageError("nobody waits for this")
 
+    def press():
+        begun.wait(60)
+        threading.Event().wait(0.3)  # so that the main thread waits by now, and is not woken by the signal itself
+        signal.pthread_kill(main if hears == "the thread that waits" else threading.get_ident(), signal.SIGINT)
+
     monkeypatch.setattr(store, "search", slow)
-    presser = threading.Thread(target=lambda: (begun.wait(60), os.kill(os.getpid(), signal.SIGINT)))
+    presser = threading.Thread(target=press)
     presser.start()
     assert "given up" in talk("something slow")
+    assert not answered.is_set()
     assert talk.of.session == before
     hold.set()
     presser.join()
