@@ -14,6 +14,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from memstore.clock import Clock
 from memstore.engine.catalog import Catalog
@@ -197,13 +198,36 @@ class _CopyCheck:
         return found
 
     def _settle(self) -> None:
-        """Return when nobody holds the merge lock, under which records are forgotten in the store and then in the copy.
+        """Return when what was under way at the first look is done on both sides, or takes too long.
 
-        Or when somebody, of many perhaps, has held it all the while that one would be waited for.
+        Records are forgotten in the store and then in the copy under the merge lock; somebody, of many perhaps, may
+        hold it all the while. A commit is written to a lane and to its mirror at the same time, and may be in one first.
         """
-        path, pause = self._paths.lock("merge"), threading.Event()
         deadline_s = self._clock.monotonic_s() + LOCK_WAIT_S
-        while is_locked(self._storage, path) and self._clock.monotonic_s() < deadline_s:
+        under_way = self._lanes_under_way()
+        self._wait_while(lambda: is_locked(self._storage, self._paths.lock("merge")), deadline_s)
+        for name, size_bytes in under_way.items():
+            self._wait_while(partial(self._is_awaited, name, size_bytes), deadline_s)
+
+    def _lanes_under_way(self) -> dict[str, int]:
+        """How much of each lane that the copy may have is in the store's."""
+        names = [e.name for e in self._storage.list_directory(self._copy.lanes) if e.name.endswith(LANE_SUFFIX)]
+        return {name: self._size_bytes(self._paths, name) for name in names}
+
+    def _is_awaited(self, name: str, size_bytes: int) -> bool:
+        """Whether somebody is about to write so much of a lane to its mirror."""
+        return (
+            self._size_bytes(self._copy, name) < size_bytes <= self._size_bytes(self._paths, name)
+            and self._is_written(os.path.join(self._copy.lanes, name))
+        )
+
+    def _size_bytes(self, paths: StorePaths, name: str) -> int:
+        identity = self._storage.identify(os.path.join(paths.lanes, name))
+        return 0 if identity is None else identity.size_bytes
+
+    def _wait_while(self, is_so: Callable[[], bool], deadline_s: float) -> None:
+        pause = threading.Event()
+        while is_so() and self._clock.monotonic_s() < deadline_s:
             pause.wait(_LOCK_POLL_S)
 
     def _cannot_compare(self, agent: str, error: Exception, told: set[tuple[str, int]]) -> Iterator[Finding]:

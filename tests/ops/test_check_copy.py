@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from memstore.ops.finding import Finding
 from memstore.ops.repair.repair_report import RepairReport
 from memstore.ops.report import CheckReport
 from memstore.replica.tombstones import CopyTombstones
+from memstore.wal.mirror import Mirror
 
 IN_COPY = [kind for kind in KINDS if kind not in ("STORE.json", "reads")]
 
@@ -261,6 +262,42 @@ def test_what_a_pass_brings_while_the_copy_is_compared_is_not_missing(
     monkeypatch.setattr("memstore.ops.check_copy.compare_agent", compare_and_bring)
     assert look(kept.root).findings == []
     assert passes
+
+
+def test_a_commit_that_reaches_the_copy_last_is_not_missing(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_here, looked = threading.Event(), threading.Event()
+    looked.set()
+    write, compare = Mirror._write, compare_agent
+
+    def write_late(self: Mirror, payload: bytes, end: int) -> None:
+        written_here.set()
+        looked.wait(30)
+        write(self, payload, end)
+
+    def compare_and_let_on(*of: Any, settle: Callable[[], None], **named: Any) -> Difference:
+        def let_on() -> None:
+            threading.Timer(0.1, looked.set).start()
+            settle()
+
+        return compare(*of, settle=let_on, **named)
+
+    monkeypatch.setattr(Mirror, "_write", write_late)
+    monkeypatch.setattr("memstore.ops.check_copy.compare_agent", compare_and_let_on)
+    with open_rich(kept.root) as store:
+        store.append(agent_id="a", content="makes a lane")
+        looked.clear()
+        before = sum(map(os.path.getsize, lane_files(kept.root)))
+        thread = threading.Thread(target=lambda: store.append(agent_id="a", content="on its way"))
+        thread.start()
+        try:
+            assert written_here.wait(30)
+            while sum(map(os.path.getsize, lane_files(kept.root))) == before:
+                threading.Event().wait(0.001)  # the lane's own write goes on beside the mirror's
+            assert told(look(kept.root)) == []
+            assert looked.is_set(), "it was missed at the first look"
+        finally:
+            looked.set()
+            thread.join()
 
 
 def test_a_store_without_a_copy_and_a_copy_itself_are_refused(kept: Kept, rich: str, tmp_path: Path) -> None:
