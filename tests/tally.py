@@ -1,4 +1,4 @@
-"""Counts what the proofs have tried: crash states, kills, power cuts, damages, failed calls (docs/RELIABILITY.md).
+"""Counts what the proofs have tried, crash states, kills and so on (docs/RELIABILITY.md).
 
 Every process adds lines to one file: that of ``TALLY``, which goes on from run to run, or one of this test run alone.
 The sums stand at the end of the run. ``python tests/tally.py FILE`` sums a file up, while it grows, too.
@@ -16,6 +16,7 @@ KILLS = "real kills"
 POWER_CUTS = "power cuts"
 FLIPS = "damages"
 FAULTS = "failed calls"
+INTERRUPTS = "interrupts by Ctrl-C"
 
 
 def tally(what: str, count: int = 1) -> None:

@@ -77,6 +77,9 @@ class SieveCache(Generic[V]):
         with self._lock:
             self._remove(key)
             while self._bytes + cost > self._bytes_max:
+                if not (self._before or self._passed):  # Ctrl-C came between an entry and its weight
+                    self._bytes = 0
+                    break
                 self._give_up_one()
             self._before[key] = _Entry(value, cost, self._clock.monotonic_s() + self._ttl_s)
             self._bytes += cost

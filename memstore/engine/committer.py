@@ -62,7 +62,7 @@ class Committer:
         self._pending_bytes = 0
         self._mutex = threading.Lock()
         self._work = threading.Condition(self._mutex)
-        self._room = threading.Condition(self._mutex)
+        self._held_back: list[threading.Lock] = []
         self._lane_mutex = threading.Lock()
         self._lane: LaneWriter | None = None
         self._thread: threading.Thread | None = None
@@ -96,27 +96,41 @@ class Committer:
             ReadOnlyError: two syncs have failed.
             StoreClosedError: the store was closed.
         """
+        while not self._queue(batch, even_if_full=not wait_for_room):
+            self.wait_for_room()
+
+    def _queue(self, batch: Batch, *, even_if_full: bool) -> bool:
+        """Whether the batch was queued."""
         with self._mutex:
-            while wait_for_room and self.full and not self._closing:
-                self._room.wait()
             if self._closing:
                 raise closed_error()
+            if self.full and not even_if_full:
+                return False
             if self._failed_syncs >= FAILED_SYNCS_MAX:
                 raise ReadOnlyError(
                     "two syncs have failed: this store is read-only until it is opened again; check the disk"
                 )
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # or Ctrl-C interrupted its start
                 self._thread = threading.Thread(target=self._run, name="memstore-committer", daemon=True)
                 self._thread.start()
             self._pending.append(batch)
             self._pending_bytes += batch.bytes
             self._work.notify()
+            return True
 
     def wait_for_room(self) -> None:
         """Return when less than ``pending_bytes_max`` is pending, or the store is being closed."""
-        with self._mutex:
-            while self.full and not self._closing:
-                self._room.wait()
+        while True:
+            with self._mutex:
+                if not self.full or self._closing:
+                    return
+                # A lock that the committer releases, not a condition: whoever Ctrl-C interrupts in the wait for one
+                # may be without the mutex where it takes itself to hold it.
+                gate = threading.Lock()
+                gate.acquire()
+                self._held_back.append(gate)
+            with gate:
+                pass
 
     def release_lane(self) -> LaneWriter | None:
         """Take the open lane away between two commits, to be sealed; the next commit starts a new one."""
@@ -129,20 +143,22 @@ class Committer:
         with self._mutex:
             self._closing = True
             self._work.notify_all()
-            self._room.notify_all()
+            self._let_on()
             thread = self._thread
-        if thread is not None:
+        if thread is not None and thread.is_alive():
             thread.join()
 
     def _run(self) -> None:
         while True:
             with self._mutex:
+                if self._thread is not threading.current_thread():
+                    return  # Ctrl-C interrupted its start, and another one was started for it
                 while not self._pending and not self._closing:
                     self._work.wait()
                 if not self._pending:
                     return
                 batches = self._take()
-                self._room.notify_all()
+                self._let_on()
             error: MemstoreError | None = None
             try:
                 self._commit(batches)
@@ -156,6 +172,12 @@ class Committer:
                 _log.exception("a commit of %d record(s) failed", sum(b.records for b in batches))
             settle_tickets([b.ticket for b in batches], error)
 
+    def _let_on(self) -> None:
+        """Have those look again who wait for room. The mutex is held."""
+        gates, self._held_back = self._held_back, []
+        for gate in gates:
+            gate.release()
+
     def _take(self) -> list[Batch]:
         batches = [self._pending.popleft()]
         size = batches[0].bytes
@@ -163,7 +185,7 @@ class Committer:
             batch = self._pending.popleft()
             size += batch.bytes
             batches.append(batch)
-        self._pending_bytes -= size
+        self._pending_bytes = self._pending_bytes - size if self._pending else 0
         return batches
 
     def _commit(self, batches: list[Batch]) -> None:

@@ -59,6 +59,8 @@ class ManifestCache:
                     evicted, (_, freed) = self._entries.popitem(last=False)
                     self._ends_seen.pop(evicted, None)
                     self._bytes -= freed
+                if len(self._entries) == 1:
+                    self._bytes = cost  # whatever Ctrl-C left uncounted
         return manifest
 
     def torn_tail(self, directory: str, manifest: Manifest | None) -> TornTail | None:

@@ -404,7 +404,7 @@ class Search:
         with self._lock:
             self._closing.set()
             thread = self._thread
-        if thread is not None:
+        if thread is not None and thread.is_alive():  # a start that Ctrl-C interrupted leaves one that never began
             thread.join()
         self._sources.clear()
 

@@ -64,6 +64,7 @@ class Tail:
         self._compiler = compiler
         self._documents = Documents(shape.context_keys)
         self._lock = threading.Lock()
+        self._is_half_read = False
         self._reset()
 
     def _reset(self) -> None:
@@ -81,12 +82,15 @@ class Tail:
         """In a forked child: the writer and its threads are the parent's."""
         _leaked.append((self._writer, self._partition))
         self._lock = threading.Lock()
+        self._is_half_read = False
         self._reset()
 
     def clear(self) -> None:
         """Forget everything; the next search reads it again."""
         with self._lock:
+            self._is_half_read = True
             self._drop()
+            self._is_half_read = False
 
     def _start(self, lane: FedLane, watermark: Mapping[str, int]) -> int:
         return max(watermark.get(lane.token, 0), self._ends.get(lane.token, 0))
@@ -102,12 +106,16 @@ class Tail:
             places_of: months whose records' places are wanted.
         """
         with self._lock:
+            if self._is_half_read:
+                self._drop()  # whoever read was interrupted, by Ctrl-C perhaps, between any two steps
+            self._is_half_read = True
             if any(is_cut_back(lane, self._ends.get(lane.token, 0)) for lane in lanes):
                 self._drop()  # a commit that was read has been cut off again
             if any(watermark.get(token, 0) < begin for token, begin in self._begins.items()):
                 self._drop()  # made for a watermark that was read later, by another thread
             self._read(lanes, watermark)
             view = self._view(lanes, watermark)
+            self._is_half_read = False
             if view.partition is None and not self._damaged:
                 return view
             wanted = {place: key for month in places_of for place, key in self._places.get(month, {}).items()}

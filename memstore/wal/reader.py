@@ -59,6 +59,7 @@ class LaneReader:
         self.token = token
         self._lock = threading.Lock()
         self._first = header_end(file)
+        self._is_half_read = False
         self._reset()
 
     def _reset(self) -> None:
@@ -113,7 +114,9 @@ class LaneReader:
     def forget(self) -> None:
         """Drop the index; it is read again when it is needed."""
         with self._lock:
+            self._is_half_read = True
             self._reset()
+            self._is_half_read = False
 
     def refresh(self, *, known_end: int | None = None) -> None:
         """Read what was committed since the last time.
@@ -123,20 +126,30 @@ class LaneReader:
                 verified.
         """
         with self._lock:
-            if self._seal is not None:
-                return
-            size = self.file.identity().size_bytes
-            if size == self._end:
-                self._size = size
-                return
-            if size < self._end:  # a failed or torn commit was cut off again
-                self._reset()
-            # A torn tail stays until somebody seals the lane; it is not read again and again.
-            tail = (size, self.file.read(self._end, _TAIL_PROBE_BYTES))
-            if tail != self._torn_tail:
-                self._follow(size, known_end)
-                self._torn_tail = tail if self._end < size and self._seal is None else None
+            self._refresh(known_end)
+
+    def _refresh(self, known_end: int | None) -> None:
+        if self._is_half_read:  # whoever read it was interrupted, by Ctrl-C perhaps, between any two steps
+            self._reset()
+        elif self._seal is not None:
+            return
+        size = self.file.identity().size_bytes
+        if size == self._end:
             self._size = size
+        else:
+            self._is_half_read = True
+            self._read_on(size, known_end)
+        self._is_half_read = False
+
+    def _read_on(self, size: int, known_end: int | None) -> None:
+        if size < self._end:  # a failed or torn commit was cut off again
+            self._reset()
+        # A torn tail stays until somebody seals the lane; it is not read again and again.
+        tail = (size, self.file.read(self._end, _TAIL_PROBE_BYTES))
+        if tail != self._torn_tail:
+            self._follow(size, known_end)
+            self._torn_tail = tail if self._end < size and self._seal is None else None
+        self._size = size
 
     def _follow(self, size: int, known_end: int | None) -> None:
         sealed = read_seal(self.file, size) if known_end is None else None
@@ -181,9 +194,14 @@ class LaneReader:
             self._count += 1
         self._end = scanned.end
 
+    def _make_whole(self) -> None:
+        if self._is_half_read:
+            self._refresh(None)
+
     def agent_slices(self, agent: str) -> LaneSlices:
         """What it holds of an agent, as of the last refresh."""
         with self._lock:
+            self._make_whole()
             if self._seal is None:
                 slices = tuple(self._slices.get(agent, ()))
             else:
@@ -204,6 +222,7 @@ class LaneReader:
     def agents(self) -> set[str]:
         """Every agent that has a slice in it. Reads a sealed lane's whole footer."""
         with self._lock:
+            self._make_whole()
             if self._seal is None:
                 return set(self._slices)
             return {item.agent for item in iterate_footer(self.file, self._seal, self._seal_offset)}
