@@ -44,6 +44,7 @@ class SieveCache(Generic[V]):
         self._ttl_s = ttl_s
         self._hits = 0
         self._misses = 0
+        self._bytes = 0
         self.clear()
 
     @property

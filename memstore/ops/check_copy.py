@@ -201,7 +201,7 @@ class _CopyCheck:
         """Return when what was under way at the first look is done on both sides, or takes too long.
 
         Records are forgotten in the store and then in the copy under the merge lock; somebody, of many perhaps, may
-        hold it all the while. A commit is written to a lane and to its mirror at the same time, and may be in one first.
+        hold it all the while. A commit is written to a lane and to its mirror at once, and is in one of them first.
         """
         deadline_s = self._clock.monotonic_s() + LOCK_WAIT_S
         under_way = self._lanes_under_way()
@@ -216,10 +216,8 @@ class _CopyCheck:
 
     def _is_awaited(self, name: str, size_bytes: int) -> bool:
         """Whether somebody is about to write so much of a lane to its mirror."""
-        return (
-            self._size_bytes(self._copy, name) < size_bytes <= self._size_bytes(self._paths, name)
-            and self._is_written(os.path.join(self._copy.lanes, name))
-        )
+        given, have = self._size_bytes(self._copy, name), self._size_bytes(self._paths, name)
+        return given < size_bytes <= have and self._is_written(os.path.join(self._copy.lanes, name))
 
     def _size_bytes(self, paths: StorePaths, name: str) -> int:
         identity = self._storage.identify(os.path.join(paths.lanes, name))
