@@ -36,7 +36,9 @@ from memstore.search.result import AggregateResult, Scanned, SearchHit, SearchRe
 from memstore.search.schema import CONTEXT_FIELDS, Analyzer, IndexShape, context_column
 from memstore.search.searcher import Asked, Page, Searcher
 from memstore.search.similar import like
-from memstore.search.sources import Plan, Source, SourceFailedError, Sources, Standing, StandingChangedError
+from memstore.search.source import Plan, Source, SourceFailedError
+from memstore.search.sources import Sources, StandingChangedError
+from memstore.search.standing import Standing
 from memstore.search.state import CONSUMER, stale_months, state_of, with_state
 from memstore.search.tail import TAIL_BYTES_MAX, behind_bytes
 
@@ -271,7 +273,7 @@ class Search:
                 continue
             except SourceFailedError as failed:
                 _log.error("%s", failed)
-                self._sources.give_up(failed.partition)
+                self._sources.partitions.give_up(failed.partition)
                 self._condemn_damaged()
                 continue
             self._look_after(standing, plan)
@@ -284,7 +286,7 @@ class Search:
 
     def _ready(self, wanted: Filters) -> Standing:
         """The index, brought up to date first where scanning would take longer."""
-        standing = self._sources.standing()
+        standing = self._sources.standings.now()
         if self._engine.read_only:
             return standing
         watermark: Mapping[str, int] = {} if standing.content is None else standing.content.lanes
@@ -296,7 +298,7 @@ class Search:
             self._indexer.run()
         except MemstoreError as error:
             _log.warning("the search index could not be brought up to date, so the store is scanned: %s", error)
-        return self._sources.standing()
+        return self._sources.standings.now()
 
     def _look_after(self, standing: Standing, plan: Plan) -> None:
         """Index in the background what a search had to do without."""
@@ -333,13 +335,19 @@ class Search:
         """Bring the index up to date now; None where another process is at it."""
         self._engine.check_writable()
         clear_dead_followers(self._engine)
+        while True:
+            own = self._join_own(stop)
+            report = self._indexer.run(stop=stop, progress=progress, rebuild=rebuild)
+            if report is not None or own is self._thread or (stop is not None and stop()):
+                return report
+
+    def _join_own(self, stop: Callable[[], bool] | None) -> threading.Thread | None:
+        """Wait for what we do in the background, which is no other process's work; what that was."""
         with self._lock:
             own = self._thread
-        while own is not None and own.is_alive():  # what we do in the background is no other process's work
+        while own is not None and own.is_alive() and not (stop is not None and stop()):
             own.join(_JOIN_S)
-            if stop is not None and stop():
-                break
-        return self._indexer.run(stop=stop, progress=progress, rebuild=rebuild)
+        return own
 
     def catch_up(self) -> None:
         """What a process that writes does for an index that somebody uses: nothing, where nobody does."""
@@ -348,7 +356,7 @@ class Search:
 
     def status(self) -> dict[str, Any]:
         """What there is; see `memstore.MemStore.index_status`."""
-        standing = self._sources.standing()
+        standing = self._sources.standings.now()
         content = standing.content
         if content is None:
             return {
@@ -384,7 +392,7 @@ class Search:
 
     def _condemn_damaged(self) -> None:
         """Note durably which months have to be built anew."""
-        damaged = self._sources.take_damaged()
+        damaged = self._sources.partitions.take_damaged()
         if not damaged or self._engine.read_only:
             return
 

@@ -30,7 +30,8 @@ from memstore.search.partition import Partition
 from memstore.search.question import Question, is_scored, text_nodes
 from memstore.search.result import FacetCount, Scanned, SearchHit, Sort
 from memstore.search.schema import TEXT, Analyzer, record_key
-from memstore.search.sources import Plan, Source, SourceFailedError, Sources, searching
+from memstore.search.source import Plan, Source, SourceFailedError, searching
+from memstore.search.sources import Sources
 
 _log = logging.getLogger(__name__)
 FACET_VALUES = 100

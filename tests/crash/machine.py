@@ -149,7 +149,7 @@ class Machine:
                 with committer._mutex:
                     committer._closing = True
                     committer._work.notify_all()
-                    committer._room.notify_all()
+                    committer._let_on()
 
     def recover(self, *, crashes_max: int = 2) -> None:
         """Crash, start again, compare, go on working; now and then the power goes again meanwhile."""

@@ -17,9 +17,11 @@ from memstore import MemStore
 from memstore.clock import ManualClock
 from memstore.engine.consumers import Consumers
 from memstore.engine.forgotten import Forgotten
+from memstore.fs.lock import locked
 from memstore.lifecycle.commit import Committer
 from memstore.lifecycle.erase_agent import AgentRemoval
 from memstore.lifecycle.erase_records import RecordRemoval
+from memstore.search.indexer import LOCK
 from memstore.search.partition_writer import PartitionWriter
 from memstore.search.state import CONSUMER, state_of
 from memstore.timestamps import US_PER_DAY, iso_text
@@ -342,13 +344,38 @@ def test_tail_made_for_a_later_watermark_is_made_anew_for_an_earlier_one(store: 
     store.index()
     for _ in range(2):
         store.append(agent_id="a", content="word")
-    early = sources.standing()
+    early = sources.standings.now()
     store.index()
     store.append(agent_id="a", content="word")
-    late = sources.standing()
+    late = sources.standings.now()
     watermarks = [standing.content.lanes for standing in (late, early, late)]
     lanes = late.lanes
     assert [sources.tail.view(lanes, watermark).records for watermark in watermarks] == [1, 3, 1]
+
+
+def test_what_this_process_begins_to_index_by_itself_is_waited_for(
+    store: MemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does behind a merge of its own, which may come at any moment."""
+    store.append(agent_id="a", content="word")
+    search = store._finder._opened()
+    lock = search._engine.paths.lock(LOCK)
+    begun, run = threading.Event(), search._indexer.run
+
+    def index_slowly() -> None:
+        with locked(search._engine.storage, lock):
+            begun.set()
+            threading.Event().wait(0.2)
+
+    def run_behind_a_merge(**named: Any) -> Any:
+        monkeypatch.setattr(search._indexer, "run", run)
+        search.start_indexing()
+        begun.wait(30)
+        return run(**named)
+
+    monkeypatch.setattr(search, "_index_quietly", index_slowly)
+    monkeypatch.setattr(search._indexer, "run", run_behind_a_merge)
+    assert store.index()["added"] == 1
 
 
 def test_commit_that_was_indexed_and_then_cut_off_is_not_found(store: MemStore, tmp_path: Any) -> None:
