@@ -13,7 +13,7 @@ from benchmarks.results import Run
 
 _HELD = {"records": "agents", "agents": "records"}
 _WHY = {
-    ("records", "get, µs"): "all records are of one day here, and the blocks of a day are looked through one by one",
+    ("records", "get, µs"): "a fresh process reads the whole MANIFEST of each agent it asks",
     ("records", "search, µs"): "each word is in ten times as many records, and tantivy alone looks through more too",
     ("records", "resident while appending, MiB"): (
         "the slices of an open lane are kept until it is full, and MANIFESTs until their budget is"

@@ -86,7 +86,7 @@ def _find_in(
     """The short way to one record: the files of its day only, without looking at the lanes."""
     if manifest is None or needle in manifest.hidden.needles:
         return None
-    refs = [ref for ref in manifest.days.get(day_text(time_us), ()) if ref.t_min <= time_us <= ref.t_max]
+    refs = manifest.refs_within(day_text(time_us), time_us, time_us)
     for ref in refs if len(refs) <= TRIED_MAX else _likeliest_first(reader, manifest, refs, needle):
         line = reader.find(manifest, ref, needle)
         if line is not None:

@@ -182,13 +182,8 @@ class ViewBuilder:
         left_out: frozenset[int] = frozenset()
         if snapshot.distrusted:
             left_out = frozenset(i for i, merge in enumerate(manifest.merges) if merge.id in snapshot.distrusted)
-        pieces.extend(
-            ref
-            for ref in manifest.days.get(day, ())
-            if ref.t_min < until_us
-            and ref.t_max >= since_us
-            and (not left_out or isinstance(ref, FrameRef) or ref.merge not in left_out)
-        )
+        refs = manifest.refs_within(day, since_us, until_us - 1)
+        pieces += (ref for ref in refs if not left_out or isinstance(ref, FrameRef) or ref.merge not in left_out)
         return pieces
 
     def forget_lanes(self) -> None:

@@ -192,6 +192,8 @@ class GrowingManifest:
             merges=tuple(self._merges),
             damaged=tuple(self.damaged),
             of=self._of,
+            # A copy: another thread may be adding to it.
+            day_times={day: times for day, times in known.day_times.copy().items() if day not in self._touched},
         )
 
 

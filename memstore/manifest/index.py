@@ -17,11 +17,13 @@ from memstore.format.manifest import Frame, PackedFile, TrashedFile
 from memstore.format.names import parse_day_file_name
 from memstore.fs.storage import FileIdentity
 from memstore.ids import parse_id
+from memstore.manifest.day_times import DayTimes
 
-BLOCK_MEMORY_BYTES = 260
-"""What one block or frame costs in memory; measured with 60,000 of them."""
+BLOCK_MEMORY_BYTES = 276
+"""What one block or frame costs in memory, its times in `DayTimes` included; measured with 60,000 of them."""
 HIDDEN_MEMORY_BYTES = 400
 """What one tombstone costs in memory: the id, its needle and its time."""
+_FEW_PIECES = 64
 SETTLED = -1
 """Index of a merge that a compaction has proved to be synced: its lanes are gone and it is never repeated."""
 
@@ -129,6 +131,7 @@ class Manifest:
         merges: merge lines in order.
         damaged: ranges that do not verify.
         of: in a second copy: see `memstore.format.manifest.State`.
+        day_times: made where a day of many pieces is asked for, and kept.
     """
 
     path: str
@@ -152,6 +155,17 @@ class Manifest:
     merges: tuple[MergeRef, ...] = ()
     damaged: tuple[tuple[int, int], ...] = ()
     of: tuple[str, int] | None = None
+    day_times: dict[str, DayTimes] = field(default_factory=dict, compare=False, repr=False)
+
+    def refs_within(self, day: str, first_us: int, last_us: int) -> list[BlockRef | FrameRef]:
+        """A day's blocks and frames that may hold a time of this range, both ends inclusive, as they were written."""
+        refs = self.days.get(day, ())
+        if len(refs) > _FEW_PIECES:
+            times = self.day_times.get(day)
+            if times is None:
+                times = self.day_times[day] = DayTimes.of(refs)
+            refs = refs[times.range(first_us, last_us)]
+        return [ref for ref in refs if ref.t_min <= last_us and ref.t_max >= first_us]
 
     def stands_at(self, identity: FileIdentity) -> bool:
         """Whether the MANIFEST still says this, by what stands at its path.
