@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from memstore.draft import Draft
@@ -11,7 +10,7 @@ from memstore.engine.appender import ImportOutcome, RecordLike, record_list
 from memstore.engine.batch import Batch, ThreadTicket, Ticket
 from memstore.engine.engine import Engine
 from memstore.errors import InvalidRecordError
-from memstore.fs.lock import locked
+from memstore.fs.lock import HeldLocks
 from memstore.nearest import nearest_name
 from memstore.record import MemoryRecord
 
@@ -102,7 +101,7 @@ class StartedAppend:
         outcome: what will have become of its records.
     """
 
-    def __init__(self, outcome: ImportOutcome, ticket: ThreadTicket | None, held: ExitStack) -> None:
+    def __init__(self, outcome: ImportOutcome, ticket: ThreadTicket | None, held: HeldLocks) -> None:
         self.outcome = outcome
         self._ticket = ticket
         self._held = held
@@ -126,13 +125,17 @@ def start_append(engine: Engine, drafts: list[Draft]) -> StartedAppend:
     Those from elsewhere are looked for and written under the import lock, which is held until the batch is waited for.
     """
     ticket = ThreadTicket()
-    with ExitStack() as held:
+    held = HeldLocks(engine.storage)
+    try:
         if any(draft.source_id is not None for draft in drafts):
-            held.enter_context(locked(engine.storage, engine.paths.lock("import"), timeout_s=IMPORT_WAIT_S))
+            held.take(engine.paths.lock("import"), timeout_s=IMPORT_WAIT_S)
         batch, outcome = build_batch(engine, drafts, ticket)
         if batch.records:
             engine.submit(batch, wait_for_room=True)
-        return StartedAppend(outcome, ticket if batch.records else None, held.pop_all())
+        return StartedAppend(outcome, ticket if batch.records else None, held)
+    except BaseException:
+        held.release()
+        raise
 
 
 def build_batch(engine: Engine, drafts: list[Draft], ticket: Ticket) -> tuple[Batch, ImportOutcome]:

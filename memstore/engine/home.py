@@ -6,12 +6,12 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from memstore.engine.catalog import Catalog, check_shard_is_there
 from memstore.format.names import MANIFEST, SHARD_LOCK, TRASH_DIRECTORY
 from memstore.fs.atomic import make_directories
-from memstore.fs.lock import locked
+from memstore.fs.lock import HeldLocks
 from memstore.fs.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ def home_for_writing(storage: Storage, catalog: Catalog, agent: str) -> Iterator
     complete, the copy counts and the original goes to the trash.
     """
     homes = catalog.reload().homes(agent)
-    with ExitStack() as locks:
+    with HeldLocks(storage) as locks:
         for shard in sorted({os.path.dirname(home) for home in homes}):
             check_shard_is_there(storage, shard)
-            locks.enter_context(locked(storage, os.path.join(shard, SHARD_LOCK)))
+            locks.take(os.path.join(shard, SHARD_LOCK))
         there = [home for home in homes if storage.identify(os.path.join(home, MANIFEST)) is not None]
         for left_over in there[1:]:
             move_to_trash(storage, left_over)

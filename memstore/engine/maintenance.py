@@ -10,9 +10,11 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from memstore.bell import Bell
 from memstore.clock import Clock
 from memstore.config import MergingSettings, WritingSettings
 from memstore.engine.catalog import Catalog
@@ -105,7 +107,7 @@ class Maintenance:
         self._own_lock = threading.Lock()
         self._seal_lock = threading.Lock()
         self._mark: bytes | None = None
-        self._wake = threading.Event()
+        self._bell = Bell()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._reported: type[Exception] | None = None
@@ -124,7 +126,7 @@ class Maintenance:
         """Take over a lane that the committer is done with; it is sealed soon."""
         with self._own_lock:
             self._own.append(lane)
-        self._wake.set()
+        self._bell.ring()
 
     def make_room(self) -> None:
         """Hold the committer while more than ``waiting_bytes_max`` waits to be merged."""
@@ -142,7 +144,7 @@ class Maintenance:
     def close(self, committer: Committer) -> None:
         """Seal what this process wrote and merge, unless somebody else is at it. The committer has stopped."""
         self._closing = True
-        self._wake.set()
+        self._bell.ring()
         if self._thread is not None:
             self._thread.join()
         lane = committer.release_lane()
@@ -163,13 +165,12 @@ class Maintenance:
         self._own_lock = threading.Lock()
         self._seal_lock = threading.Lock()
         self._own = []
-        self._wake = threading.Event()
+        self._bell = Bell()
         self._thread = None
 
     def _run(self, committer: Committer) -> None:
         while not self._closing:
-            self._wake.wait(TICK_S)
-            self._wake.clear()
+            self._bell.wait(TICK_S)
             try:
                 self._look_after_lane(committer)
                 self._seal_own()
@@ -378,10 +379,9 @@ class Maintenance:
         asked = set(waiting.open)
         if asked:
             replace_file(self._storage, self._paths.seal_mark, secrets.token_hex(16).encode() + b"\n")
-        pause = threading.Event()
         deadline = self._clock.monotonic_s() + timeout_s
         while asked.intersection(waiting.open) and self._clock.monotonic_s() < deadline:
-            pause.wait(_DRAIN_POLL_S)
+            time.sleep(_DRAIN_POLL_S)
             self._seal_own()
             waiting = self._waiting()
         report = self._merge_waiting()

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
@@ -31,7 +30,7 @@ from memstore.format.names import (
 from memstore.format.store_file import Placement, ShardEntry, StoreFile
 from memstore.fs.atomic import TEMPORARY_PREFIX, make_directories, make_durable_directories
 from memstore.fs.handles import ReadHandles
-from memstore.fs.lock import locked
+from memstore.fs.lock import HeldLocks, locked
 from memstore.fs.parts import copy_content
 from memstore.fs.storage import Storage
 from memstore.ids import directory_agent
@@ -158,10 +157,10 @@ class Rebalancer:
         target_shard = os.path.dirname(home)
         if target_shard == shard:
             return False
-        with ExitStack() as locks:
-            locks.enter_context(locked(self._storage, self._paths.lock("merge"), timeout_s=_LOCK_WAIT_S))
+        with HeldLocks(self._storage) as locks:
+            locks.take(self._paths.lock("merge"), timeout_s=_LOCK_WAIT_S)
             for path in sorted({shard, target_shard}):
-                locks.enter_context(locked(self._storage, os.path.join(path, SHARD_LOCK)))
+                locks.take(os.path.join(path, SHARD_LOCK))
             if self._storage.identify(source) is None:
                 return False
             if self._storage.identify(os.path.join(home, MANIFEST)) is not None:

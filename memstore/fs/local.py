@@ -15,6 +15,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 
 from memstore.errors import StorageError, StorageFullError
 from memstore.fs.storage import DirectoryEntry, FileIdentity
@@ -56,14 +57,18 @@ def storage_error(action: str, path: str, error: OSError) -> StorageError:
 
 
 class LocalFile:
-    """A raw descriptor. Thread-safe but for ``close``; closed at the latest when the last reference goes."""
+    """A raw descriptor. Thread-safe but for ``close``; closed at the latest when the last reference goes.
 
-    __slots__ = ("__weakref__", "_fd", "locked", "path")
+    That of a lock is owned by an object of C: Ctrl-C may come inside a ``__del__``, which is not called again, and the
+    lock would be held for as long as the process lives.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "_owner", "path")
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self._fd = fd
-        self.locked = False
+        self._owner: FileIO | None = None
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """See `StorageFile.read`."""
@@ -144,30 +149,38 @@ class LocalFile:
             return False
         except OSError as error:
             raise storage_error("lock", self.path, error) from error
-        self.locked = True
+        if self._owner is None:
+            self._owner = FileIO(self._fd)
         _locked_files.add(self)
         return True
 
     def close(self) -> None:
         """See `StorageFile.close`. Unlocks by hand first: a forked child may still hold the descriptor."""
-        fd, self._fd = self._fd, -1
-        if fd < 0:
+        if self._fd < 0:
             return
-        if self.locked:
-            self.locked = False
+        if self._owner is None:
+            self._close()
+        else:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._close()
             _locked_files.discard(self)
-            fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
 
     def close_inherited(self) -> None:
         """In a forked child: close without unlocking, for the lock is the parent's."""
-        fd, self._fd = self._fd, -1
-        self.locked = False
-        if fd >= 0:
+        if self._fd >= 0:
+            self._close()
+
+    def _close(self) -> None:
+        # Ctrl-C does not come between the two steps of either way, so that the descriptor is closed just once.
+        if self._owner is not None:
+            self._fd = -1
+            self._owner.close()
+        else:
+            fd, self._fd = self._fd, -1
             os.close(fd)
 
     def __del__(self) -> None:
-        if self._fd >= 0:
+        if getattr(self, "_fd", -1) >= 0:  # it has none where Ctrl-C came before it was made
             self.close()
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from memstore.errors import LockedError
 from memstore.fs.storage import Storage, StorageFile
@@ -53,16 +55,49 @@ def locked(storage: Storage, path: str, *, timeout_s: float = 60.0) -> Iterator[
     """
     file = storage.open_write(path)
     try:
-        # Polling, because a blocking flock can neither time out nor be interrupted from another thread.
-        deadline = time.monotonic() + timeout_s
-        pause_s = _POLL_FIRST_S
-        while not file.try_lock():
-            if time.monotonic() >= deadline:
-                raise LockedError(
-                    f"{path}: held by another process for over {timeout_s:g} s; try again when it is done"
-                )
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _POLL_MAX_S)
+        _wait_for(file, path, timeout_s)
         yield
     finally:
         file.close()
+
+
+class HeldLocks:
+    """Several locks, given back together; a context.
+
+    No ``ExitStack``: one that Ctrl-C interrupts is part of a reference cycle, and keeps what it holds until that is
+    collected.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._files: list[StorageFile] = []
+
+    def take(self, path: str, *, timeout_s: float = 60.0) -> None:
+        """One more. Arguments and errors as of `locked`."""
+        file = self._storage.open_write(path)
+        self._files.append(file)
+        _wait_for(file, path, timeout_s)
+
+    def release(self) -> None:
+        """Give them all back. Idempotent."""
+        while self._files:
+            self._files.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _wait_for(file: StorageFile, path: str, timeout_s: float) -> None:
+    # Polling, because a blocking flock can neither time out nor be interrupted from another thread.
+    deadline = time.monotonic() + timeout_s
+    pause_s = _POLL_FIRST_S
+    while not file.try_lock():
+        if time.monotonic() >= deadline:
+            raise LockedError(f"{path}: held by another process for over {timeout_s:g} s; try again when it is done")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _POLL_MAX_S)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable
-from contextlib import ExitStack
 
 from memstore.engine.engine import Engine
 from memstore.engine.home import home_for_writing, move_to_trash
@@ -18,7 +17,7 @@ from memstore.format.forgotten import text_hash
 from memstore.format.manifest import State, encode_manifest_header, encode_state
 from memstore.format.names import INCOMING_DIRECTORY, MANIFEST, SHARD_LOCK, TRASH_DIRECTORY
 from memstore.fs.atomic import replace_file, try_unlink
-from memstore.fs.lock import locked
+from memstore.fs.lock import HeldLocks
 from memstore.fs.storage import Storage
 from memstore.fs.trees import files_below, remove_tree
 from memstore.ids import agent_directory, directory_agent
@@ -103,9 +102,9 @@ class AgentRemoval:
             StorageError: one could not be removed; the rest is gone, or goes at the next run.
         """
         homes = self._places.homes
-        with ExitStack() as locks:
+        with HeldLocks(self._storage) as locks:
             for shard in sorted({os.path.dirname(home) for home in homes}):
-                locks.enter_context(locked(self._storage, os.path.join(shard, SHARD_LOCK)))
+                locks.take(os.path.join(shard, SHARD_LOCK))
             for home in homes:
                 self._traces.removed += list(files_below(self._storage, home))
                 move_to_trash(self._storage, home)

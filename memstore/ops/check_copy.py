@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -224,9 +224,8 @@ class _CopyCheck:
         return 0 if identity is None else identity.size_bytes
 
     def _wait_while(self, is_so: Callable[[], bool], deadline_s: float) -> None:
-        pause = threading.Event()
         while is_so() and self._clock.monotonic_s() < deadline_s:
-            pause.wait(_LOCK_POLL_S)
+            time.sleep(_LOCK_POLL_S)
 
     def _cannot_compare(self, agent: str, error: Exception, told: set[tuple[str, int]]) -> Iterator[Finding]:
         if isinstance(error, CorruptionError) and error.path.startswith(self._copy.root):

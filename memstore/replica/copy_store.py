@@ -12,7 +12,7 @@ looked at again under the merge lock.
 from __future__ import annotations
 
 import os
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -117,11 +117,11 @@ class StoreCopier:
             LockedError: somebody else held it all the time, or it is time to stop.
         """
         path = self._engine.paths.lock("merge")
-        pause, deadline_s = threading.Event(), self._engine.clock.monotonic_s() + MERGE_WAIT_S
+        deadline_s = self._engine.clock.monotonic_s() + MERGE_WAIT_S
         while (lock := try_lock_file(self._storage, path)) is None:
             if stop() or self._engine.clock.monotonic_s() >= deadline_s:
                 raise LockedError(f"{path}: held by another process; the next pass goes on")
-            pause.wait(_LOCK_POLL_S)
+            time.sleep(_LOCK_POLL_S)
         try:
             yield
         finally:

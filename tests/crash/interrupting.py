@@ -36,6 +36,10 @@ class Interrupter:
             call()
         except KeyboardInterrupt:
             return True
+        except RuntimeError as error:  # what Python's own Condition makes of one, as `Thread.start` uses it
+            if not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            return True
         finally:
             sys.setprofile(None)
         return False

@@ -251,7 +251,7 @@ def _run_case(
 def _stop(engine: Engine) -> None:
     """End an engine's threads as the end of its process does, and close what its writer holds."""
     engine.maintenance._closing = True
-    engine.maintenance._wake.set()
+    engine.maintenance._bell.ring()
     if engine.maintenance._thread is not None:
         engine.maintenance._thread.join()
     committer = engine._committer

@@ -569,7 +569,7 @@ def test_second_drain_is_noticed_though_its_mark_looks_like_the_one_before_the_l
     put(engine, "a", 2)
     seen = maintenance._mark
     maintenance._closing = True  # sleeps through the next marks
-    maintenance._wake.set()
+    maintenance._bell.ring()
     assert maintenance._thread is not None
     maintenance._thread.join()
     for _ in range(2):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import ExitStack
 from functools import partial
 
 import msgspec
@@ -14,7 +13,7 @@ from memstore.engine.engine import Engine
 from memstore.format.names import MANIFEST, SHARD_LOCK
 from memstore.format.store_file import StoreFile
 from memstore.fs.atomic import make_durable_directories
-from memstore.fs.lock import locked
+from memstore.fs.lock import HeldLocks
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.ops.finding import Finding
 from memstore.ops.layout import read_layout
@@ -59,11 +58,11 @@ def _repair(
         run.tell(*steps_of(plan()))
         return
     shards = sorted({os.path.dirname(each) for each in (directory, other) if each})
-    with ExitStack() as locks:
-        locks.enter_context(locked(engine.storage, engine.paths.lock("merge"), timeout_s=LOCK_WAIT_S))
+    with HeldLocks(engine.storage) as locks:
+        locks.take(engine.paths.lock("merge"), timeout_s=LOCK_WAIT_S)
         for shard in shards:
             check_shard_is_there(engine.storage, shard)
-            locks.enter_context(locked(engine.storage, os.path.join(shard, SHARD_LOCK), timeout_s=LOCK_WAIT_S))
+            locks.take(os.path.join(shard, SHARD_LOCK), timeout_s=LOCK_WAIT_S)
         make_durable_directories(engine.storage, directory)
         planned = plan()
         if _must_wait(run, engine, planned) or planned.is_nothing:

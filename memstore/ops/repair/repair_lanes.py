@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import ExitStack
 from functools import partial
 
 from memstore.engine.engine import Engine
 from memstore.format.names import lane_token
-from memstore.fs.lock import locked
+from memstore.fs.lock import HeldLocks, locked
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.ops.finding import Finding
 from memstore.ops.repair.plan_lane import LanePlanner, lanes_to_release, lost_lanes
@@ -50,10 +49,10 @@ def _lane(run: RepairRun, engine: Engine, planner: LanePlanner, path: str) -> No
 
 def _lost_lanes(run: RepairRun, engine: Engine, planner: LanePlanner) -> None:
     """Take from the second copy's lanes what the store has lost before it was merged."""
-    with ExitStack() as locks:
+    with HeldLocks(engine.storage) as locks:
         if not run.plan_only:  # whose passes remove lanes there, and merges here
             for name in ("replica", "merge"):
-                locks.enter_context(locked(engine.storage, engine.paths.lock(name), timeout_s=LOCK_WAIT_S))
+                locks.take(engine.paths.lock(name), timeout_s=LOCK_WAIT_S)
         for copy, name in lost_lanes(engine):
             plan = planner.plan_lost(name, copy)
             if plan is not None:
