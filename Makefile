@@ -42,7 +42,7 @@ power-tools:
 TEST_SECONDS_MAX ?= 900
 
 test: $(STAMP) other-readers power-tools  ## every test
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --timeout=$(TEST_SECONDS_MAX) --durations=20
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --timeout=$(TEST_SECONDS_MAX) --durations=20
 
 lint: $(STAMP)  ## ruff, mypy strict, and the floors
 	$(BIN)/ruff check

@@ -41,6 +41,14 @@ def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
     return (yield)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked so goes first: a fork costs by the size of its process, and workers grow with what they have run.
+
+    And whatever takes a minute is not what one worker is still at when the others have nothing left.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 class ToldAtOnce:
     """Failures are told when they happen, not only at the end: a run may be cut off before it."""
 

@@ -20,6 +20,8 @@ from tally import KILLS, tally
 
 from memstore import MemStore
 
+pytestmark = pytest.mark.first
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "200"))
 ROUNDS_PER_STORE = 10

@@ -34,6 +34,8 @@ from memstore.lifecycle.maintain_report import MaintainReport
 from memstore.testing.crashing import PowerCut
 from memstore.timestamps import US_PER_DAY
 
+pytestmark = pytest.mark.first
+
 ROUNDS = int(os.environ.get("YEAR_ROUNDS", "1"))
 STEP_DAYS = 5
 SLACK_DAYS = 40.0

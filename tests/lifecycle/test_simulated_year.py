@@ -45,6 +45,8 @@ from memstore.lifecycle.action import Withheld
 from memstore.testing.faulty import CHANGING_KINDS, FaultyStorage
 from memstore.timestamps import US_PER_DAY
 
+pytestmark = pytest.mark.first
+
 ROUNDS = int(os.environ.get("YEAR_ROUNDS", "1"))
 SCALE = int(os.environ.get("YEAR_SCALE", "1"))
 SLACK_DAYS = 20.0

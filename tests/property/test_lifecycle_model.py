@@ -41,6 +41,8 @@ from memstore.lifecycle.receipt import Receipt
 from memstore.lifecycle.survey import Survey
 from memstore.timestamps import US_PER_DAY, iso_text
 
+pytestmark = pytest.mark.first
+
 EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "25"))
 AGENTS = ["plain", "Über.Agent/..", "machine"]
 TYPES = ["INTERACTION", "SYSTEM_STATE", "GOAL"]
