@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from memstore.engine.engine import Engine
-from memstore.errors import StorageError
+from memstore.errors import StorageError, WriterBrokenError
 from memstore.format.forgotten import Changing, ForgottenRecords, text_hash
 from memstore.format.manifest import Move, PackedFile, TrashedFile
 from memstore.fs.atomic import try_unlink
@@ -95,9 +95,8 @@ class Replacement:
 
         try:
             self._committer.move(manifest.agent, manifest, move, check=check_and_stir)
-        except (SourcesChangedError, StorageError):
-            if not self._counts(manifest.agent, built):
-                self._abandon(built)
+        except (SourcesChangedError, StorageError) as error:
+            self._abandon_unless_it_counts(manifest.agent, built, error)
             raise
         hidden = len(built.dropped) + (0 if built.trash is None else built.trash.records)
         if built.trash is not None:
@@ -177,11 +176,14 @@ class Replacement:
             ForgottenRecords(at=now_us, act="retention", agent=text_hash(agent), records=records)
         )
 
-    def _counts(self, agent: str, built: Built) -> bool:
-        """Whether a result may count although its commit failed: its line may have been written before the failure."""
+    def _abandon_unless_it_counts(self, agent: str, built: Built, error: Exception) -> None:
+        """Throw a result away whose commit failed, unless its line was written before that, or may be on the disk."""
+        if isinstance(error, WriterBrokenError):
+            return  # a power cut may make it count: its files stay for the next clean-up
         manifest = self._engine.builder.manifest(agent)
         names = {packed.file for packed in (built.live, built.trash) if packed is not None}
-        return manifest is not None and any(name in manifest.packed or name in manifest.trash for name in names)
+        if manifest is None or not any(name in manifest.packed or name in manifest.trash for name in names):
+            self._abandon(built)
 
     def _abandon(self, built: Built) -> None:
         for path in built.paths:

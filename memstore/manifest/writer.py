@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from memstore.errors import CorruptionError, StorageError
+from memstore.errors import CorruptionError, StorageError, WriterBrokenError
 from memstore.format.manifest import encode_manifest_header
 from memstore.format.names import MANIFEST
 from memstore.fs.parts import write_again
@@ -28,12 +28,17 @@ class ManifestWriter:
         """Write one whole line at the end; not synced.
 
         Raises:
-            StorageFullError: no space; what was written of it was cut off.
+            StorageFullError: no space; what was written of it was cut off, durably: what it names is thrown away next.
+            WriterBrokenError: that could not be done; a power cut may bring the line back.
         """
         try:
             self.file.write(line, self._end)
-        except StorageError:
-            self.file.truncate(self._end)
+        except StorageError as error:
+            try:
+                self.file.truncate(self._end)
+                self.file.sync_data()
+            except StorageError as failed:
+                raise WriterBrokenError(f"{error}; whether the line is on disk is unknown") from failed
             raise
         self._end += len(line)
 
