@@ -53,12 +53,9 @@ def locked(storage: Storage, path: str, *, timeout_s: float = 60.0) -> Iterator[
     Raises:
         LockedError: somebody else held it all that time.
     """
-    file = storage.open_write(path)
-    try:
-        _wait_for(file, path, timeout_s)
+    with HeldLocks(storage) as locks:
+        locks.take(path, timeout_s=timeout_s)
         yield
-    finally:
-        file.close()
 
 
 class HeldLocks:
@@ -76,7 +73,16 @@ class HeldLocks:
         """One more. Arguments and errors as of `locked`."""
         file = self._storage.open_write(path)
         self._files.append(file)
-        _wait_for(file, path, timeout_s)
+        # Polling, because a blocking flock can neither time out nor be interrupted from another thread.
+        deadline = time.monotonic() + timeout_s
+        pause_s = _POLL_FIRST_S
+        while not file.try_lock():
+            if time.monotonic() >= deadline:
+                raise LockedError(
+                    f"{path}: held by another process for over {timeout_s:g} s; try again when it is done"
+                )
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _POLL_MAX_S)
 
     def release(self) -> None:
         """Give them all back. Idempotent."""
@@ -90,14 +96,3 @@ class HeldLocks:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
-
-
-def _wait_for(file: StorageFile, path: str, timeout_s: float) -> None:
-    # Polling, because a blocking flock can neither time out nor be interrupted from another thread.
-    deadline = time.monotonic() + timeout_s
-    pause_s = _POLL_FIRST_S
-    while not file.try_lock():
-        if time.monotonic() >= deadline:
-            raise LockedError(f"{path}: held by another process for over {timeout_s:g} s; try again when it is done")
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, _POLL_MAX_S)
