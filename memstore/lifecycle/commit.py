@@ -34,7 +34,7 @@ from memstore.fs.atomic import make_directories, try_unlink
 from memstore.fs.lock import locked
 from memstore.manifest.compaction import compact_manifest
 from memstore.manifest.index import SETTLED, BlockRef, Manifest
-from memstore.manifest.writer import open_manifest
+from memstore.manifest.writer import ManifestWriter, open_manifest
 from memstore.replica.tombstones import CopyTombstones
 
 _log = logging.getLogger(__name__)
@@ -191,6 +191,24 @@ class Committer:
         self._sync_removals(manifest, manifest.dropped.keys() - set(there))
         compact_manifest(self._storage, manifest, at_us=at_us, standing=held.kept, there=there, forget_ids=forget_ids)
 
+    def confirm(self, held: LockedAgent, agent: str) -> None:
+        """See that the MANIFEST on the disk says what it says here, and no more.
+
+        A line that was refused and cut off may be there still, if the cut could not be synced: no file that it names
+        may go before that.
+
+        Raises:
+            StorageError: it may not.
+        """
+        assert held.manifest is not None
+        self._check_torn(held, agent)
+        writer = self._open(held, agent)
+        try:
+            writer.rewrite(0, held.manifest.end)
+            writer.file.sync_data()
+        finally:
+            writer.file.close()
+
     def dropped_paths(self, manifest: Manifest, name: str) -> list[str]:
         """Where a dropped file still lies: in its directory, in the trash of it, or nowhere."""
         home = self._home_of(manifest, name)
@@ -256,14 +274,7 @@ class Committer:
         # lines are on no disk: the lanes stand for what they say, and for a line behind them nothing would.
         is_unsure = held.manifest is None or held.manifest.cites(held.standing) or not held.manifest.lists_files
         self._check_torn(held, agent)
-        writer = open_manifest(
-            self._storage,
-            held.directory,
-            agent,
-            known=held.manifest,
-            at_us=self._engine.clock.now_us(),
-            on_torn=_note_torn,
-        )
+        writer = self._open(held, agent)
         try:
             if held.manifest is not None and is_unsure:
                 writer.rewrite(0, held.manifest.end)
@@ -278,6 +289,16 @@ class Committer:
         if is_unsure:
             self._storage.sync_directory(held.directory)
             self._storage.sync_directory(os.path.dirname(held.directory))
+
+    def _open(self, held: LockedAgent, agent: str) -> ManifestWriter:
+        return open_manifest(
+            self._storage,
+            held.directory,
+            agent,
+            known=held.manifest,
+            at_us=self._engine.clock.now_us(),
+            on_torn=_note_torn,
+        )
 
     def _append_in_both(self, held: LockedAgent, agent: str, line: bytes) -> None:
         self._append(held, agent, line)

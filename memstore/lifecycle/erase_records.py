@@ -88,7 +88,7 @@ class RecordRemoval:
         # Orphans may hold what is erased, and their names may be wanted anew. What was dropped goes at the end: that
         # takes a MANIFEST written anew, which says of whole files when the youngest of their records came, and an
         # erasure that is interrupted again has to tell which records came behind it.
-        self._remove_orphans(held.directory, manifest)
+        self._remove_orphans(held, manifest)
         left = set(picked.lanes)
         for name in sorted(picked.files.keys() | picked.damaged.keys()):
             ids = picked.files.get(name, set())
@@ -116,14 +116,17 @@ class RecordRemoval:
         self._committer.compact(held, at_us=at_us, forget_ids=forgotten)
         self._sync(held.directory, picked.agent)
 
-    def _remove_orphans(self, home: str, manifest: Manifest) -> None:
+    def _remove_orphans(self, held: LockedAgent, manifest: Manifest) -> None:
         """Remove packed files that no line names, be it to drop them."""
         known = manifest.packed.keys() | manifest.trash.keys() | manifest.dropped.keys()
         archive = self._engine.catalog.state.archive_of(manifest.agent)
-        for directory in agent_directories(home, archive):
-            for path in orphans_in(self._storage, directory, known):
-                try_unlink(self._storage, path)
-                self._traces.removed.append(path)
+        directories = agent_directories(held.directory, archive)
+        paths = [path for directory in directories for path in orphans_in(self._storage, directory, known)]
+        if paths:
+            self._committer.confirm(held, manifest.agent)
+        for path in paths:
+            try_unlink(self._storage, path)
+            self._traces.removed.append(path)
 
     def _replace(self, held: LockedAgent, name: str, ids: Hidden, at_us: int) -> LockedAgent:
         manifest = held.manifest

@@ -293,10 +293,12 @@ class _Output:
         self._file.sync_data()
         self._verify(packed)
         self._file.close()
-        self.path = os.path.join(self._directory, name)
-        if self._storage.identify(self.path) is not None:
-            raise StorageError(f"{self.path} is there already and belongs to nobody; `memstore maintain` clears it up")
-        self._storage.rename(self._temporary, self.path)
+        path = os.path.join(self._directory, name)
+        # It is not this one's to remove: a power cut may bring a line back that names it (see `ManifestWriter.append`).
+        if self._storage.identify(path) is not None:
+            raise StorageError(f"{path} is there already and belongs to nobody; `memstore maintain` clears it up")
+        self.path = path
+        self._storage.rename(self._temporary, path)
         self._storage.sync_directory(self._directory)
         return packed
 

@@ -25,12 +25,13 @@ from support import put_many
 
 from memstore import StorageError, StorageFullError
 from memstore.engine.engine import Engine
-from memstore.errors import MemstoreError
+from memstore.errors import MemstoreError, WriterBrokenError
 from memstore.format.names import MANIFEST, SHARD_LOCK
 from memstore.lifecycle.action import Withheld
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.maintain_report import MaintainReport
 from memstore.testing.crashing import CrashingStorage
+from memstore.testing.faulty import disk_full
 
 RULES: list[dict[str, Any]] = [
     {"agent": "short", "keep_days": 20},
@@ -191,6 +192,20 @@ def leftovers(machine: Machine) -> None:
             engine.storage.create(path).write(b"of no use", 0)
 
 
+def a_line_that_could_not_be_taken_back(machine: Machine) -> None:
+    """A move's line was refused with all its bytes written, and its cut could not be synced: its result is an orphan
+    now, and a power cut may still make it count."""
+    some_days(machine)
+    engine = machine.engine()
+    manifest = os.path.join(engine.catalog.state.homes("a")[0], MANIFEST)
+    last = sum(action.agent == "a" for action in Lifecycle(engine).manager.plan())
+    machine.storage.power.fail("write", call=last, path=manifest, error=disk_full, written_bytes=100_000)
+    machine.storage.power.fail("sync_data", call=last, path=manifest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memstore.lifecycle.manager.ROUNDS_MAX", 1)  # the second would clean up
+        assert [type(error) for _, error in maintain(machine, engine).failed] == [WriterBrokenError]
+
+
 def long_manifests(machine: Machine) -> None:
     """Lines that say what nobody needs any more: late records are folded in, again and again."""
     engine = machine.engine()
@@ -267,11 +282,13 @@ DEEDS = {
     "drop tombstones": Deed(days_with_forgotten_records, act_maintain, expected=("drop_tombstones",)),
     "purge": Deed(trash_whose_grace_has_ended, act_maintain, expected=("purge",)),
     "clean up": Deed(leftovers, act_maintain, expected=("clean_up",)),
+    "clean up a refused line": Deed(a_line_that_could_not_be_taken_back, act_maintain, expected=("clean_up",)),
     "compact": Deed(long_manifests, act_maintain, expected=("compact",)),
     "forget": Deed(warm_days, act_forget),
     "undelete an agent": Deed(days_in_the_trash, act_undelete_agent),
     "undelete ids": Deed(days_in_the_trash, act_undelete_ids),
     "erase ids": Deed(all_tiers, act_erase_ids, settings=ELSEWHERE),
+    "erase beside a refused line": Deed(a_line_that_could_not_be_taken_back, act_erase_ids),
     "erase an agent": Deed(all_tiers, act_erase_agent, settings=ELSEWHERE),
 }
 
