@@ -2,7 +2,8 @@
 
 Hypothesis chooses what is done: appends, batches, imports, seals, merges, moves to warm and cold, late records folded
 in, retention, forget, undelete, erase, moves of agents, backups, clocks that are set, kills, disks that refuse, cut
-writes short, lose what they were to sync, or are full. The power goes between two steps or at any call within one.
+writes short, lose what they were to sync, or are full; and, in a third of the kinds of stores, indexing and searching
+(`tantivy_disk`). The power goes between two steps or at any call within one.
 Then many disks are made up that a machine may find (`CrashingStorage.crash`): every one is opened and compared with the
 journal (`oracle.check`), and some are worked on: the store recovers, with a second power cut on the way now and then,
 merges, maintains, goes on, and its backups are verified. Each such disk counts as one crash state. The machine goes on
@@ -14,6 +15,7 @@ with one of them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -31,8 +33,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from lifecycle_support import DAY_S, LIVELY, iso
 from machine import BACKUP_VOLUME, ROOT, SECOND_VOLUME, Machine
 from oracle import check, traces
+from search_oracle import check_search
 from support import TINY, put_many
 from tally import CRASH_STATES, tally
+from tantivy_disk import TantivyDisks, tantivy_on_simulated_disks
 from test_power_cut import lanes_data, merged_data
 
 from memstore.backup.create import create_backup
@@ -40,6 +44,7 @@ from memstore.backup.repository import open_repository
 from memstore.backup.verify import verify_backup
 from memstore.engine.engine import Engine
 from memstore.errors import HeldError, LockedError, MemstoreError, NotFoundError, StorageError, StorageFullError
+from memstore.finder import Finder, drop_index
 from memstore.format.backup_names import RepositoryPaths
 from memstore.format.names import INCOMING_DIRECTORY, StorePaths
 from memstore.ids import parse_id
@@ -48,10 +53,10 @@ from memstore.lifecycle.receipt import Receipt
 from memstore.ops.check import check_store
 from memstore.timestamps import US_PER_DAY, iso_text
 
-STATES = int(os.environ.get("CRASH_STATES", "500"))
-"""How many crash states are wanted, of each kind of settings."""
+STATES = int(os.environ.get("CRASH_STATES", "1000"))
+"""How many crash states are wanted."""
 SEED = os.environ.get("CRASH_SEED")
-EXAMPLES = 4
+EXAMPLES = {"lively": 4, "tiny lanes": 4, "indexed": 1}
 """Stories from one seed: so many are to be replayed when one fails."""
 STEPS = 40
 DISKS = 10
@@ -80,7 +85,10 @@ KINDS: dict[str, dict[str, Any]] = {
         **{f"merging.{key}": value for key, value in TINY["merging"].items()},
         "merging.file_syncs_max": 0,
     },
+    "indexed": {**LIVELY, "storage.retention.rules": RULES, "search.background": False},
 }
+SHARES = {"lively": 0.45, "tiny lanes": 0.45, "indexed": 0.1}
+"""Which part of the states each kind has: one with an index takes ten times as long."""
 FAULTS = ("refuse", "full", "cut short", "lose a sync")
 
 ages_days = st.sampled_from([None, None, None, 0.5, 3.0, 9.0, 20.0, 45.0, 70.0])
@@ -104,6 +112,8 @@ class CrashMachine(RuleBasedStateMachine):
     settings_of_stores: ClassVar[dict[str, Any]] = KINDS["lively"]
     forgets: ClassVar[tuple[Callable[[str, str], bool], ...]] = ()
     """Syncs that do nothing in the first life of the machine, as a control."""
+    indexes: ClassVar[bool] = False
+    """Whether its stores are indexed and searched."""
     states: ClassVar[int] = 0
     """Crash states so far, of all stories."""
 
@@ -111,7 +121,10 @@ class CrashMachine(RuleBasedStateMachine):
         super().__init__()
         forgets = self.forgets[0] if self.forgets else None
         self.machine = Machine(0, settings=self.settings_of_stores, ignores_sync=forgets)
+        if self.indexes:
+            self.machine.wrap = tantivy_disks()
         self.processes = [self.machine.engine()]
+        self.finders: dict[Engine, Finder] = {}
         self.days = 0.0
         self.hours_off = 0.0
         self.shards = 2
@@ -142,6 +155,7 @@ class CrashMachine(RuleBasedStateMachine):
 
     def leave(self, engine: Engine, how: Callable[[Engine], object]) -> None:
         self.processes.remove(engine)
+        self.finders.pop(engine, None)
         how(engine)
         if not self.processes:
             self.processes.append(self.machine.engine())
@@ -302,8 +316,21 @@ class CrashMachine(RuleBasedStateMachine):
 
         self.attempt(by, deed)
 
-    # Search indexes are not here: tantivy writes its files itself, past the storage. tests/search and
-    # test_search_kills.py look at every step of an indexer, and at its kills.
+    @precondition(lambda self: self.indexes)
+    @rule(by=moments, anew=st.sampled_from([False, False, True]))
+    def index(self, by: Moment, anew: bool) -> None:
+        self.attempt(by, lambda engine: self.finder(engine).index(rebuild=[] if anew else None))
+
+    @precondition(lambda self: self.indexes)
+    @rule(by=moments)
+    def search(self, by: Moment) -> None:
+        self.attempt(by, lambda engine: check_search(engine, self.finder(engine)))
+
+    def finder(self, engine: Engine) -> Finder:
+        """A process's search."""
+        if engine not in self.finders:
+            self.finders[engine] = Finder(engine)
+        return self.finders[engine]
 
     # -- processes
 
@@ -365,6 +392,8 @@ class CrashMachine(RuleBasedStateMachine):
         self.machine.die()
         for disk in range(DISKS):
             found = self.machine.found(self.cuts * 1000 + disk)
+            if self.indexes:
+                found.wrap = tantivy_disks()
             compare(found)
             states = 1 + (work_on(found) if disk % DEPTH == 0 else 0)
             type(self).states += states
@@ -373,6 +402,7 @@ class CrashMachine(RuleBasedStateMachine):
         self.machine.come_back(self.cuts * 1000)
         check(self.machine.engine(), self.machine.journal)
         self.processes = [self.machine.engine()]
+        self.finders.clear()
         self.failing = False
 
     def given(self, batch: list[Drawn]) -> list[dict[str, Any]]:
@@ -403,7 +433,7 @@ def full(path: str) -> StorageFullError:
 
 def lifecycle(engine: Engine) -> Lifecycle:
     """One that does not wait for processes that only move when they are told to."""
-    made = Lifecycle(engine)
+    made = Lifecycle(engine, drop_derived=functools.partial(drop_index, engine))
     made.eraser._drain_wait_s = 0.0
     return made
 
@@ -425,10 +455,17 @@ def maintain(machine: Machine, engine: Engine) -> None:
 
 def compare(machine: Machine) -> None:
     """What is there right after the machine has come on."""
-    check(machine.engine(), machine.journal, settle=False)
+    engine = machine.engine()
+    check(engine, machine.journal, settle=False)
+    if machine.wrap is not None:
+        check_search(engine, Finder(engine))
     if machine.points:
         there = open_repository(machine.storage, REPOSITORY).points()
         assert machine.points.keys() <= set(there), "a point that was named has gone"
+
+
+def tantivy_disks() -> TantivyDisks:
+    return TantivyDisks(StorePaths(ROOT).search)
 
 
 def check_points(machine: Machine) -> None:
@@ -469,15 +506,23 @@ def recover(machine: Machine) -> None:
     pending = engine.drain(timeout_s=0).pending
     assert pending == [], f"lanes that cannot be merged: {pending}"
     check(engine, machine.journal)
+    finder = None if machine.wrap is None else Finder(engine)
     for _ in range(2):
         maintain(machine, engine)
         check(engine, machine.journal, settle=False)
+        if finder is not None:
+            finder.index()
+            check_search(engine, finder)
     put_many(engine, [{"agent_id": agent, "content": "goes on"} for agent in (*AGENTS, "new")])
+    if finder is not None:
+        check_search(engine, finder)
     engine.close()
     other = machine.engine()
     check(other, machine.journal, settle=False)
     assert other.drain(timeout_s=0).pending == []
     check(other, machine.journal, settle=False)
+    if finder is not None:
+        check_search(other, Finder(other))
     assert_no_traces(machine)
     check_points(machine)
 
@@ -505,7 +550,7 @@ def unpacked(path: str, data: bytes) -> bytes:
 # -- running it
 
 STORIES = settings(
-    max_examples=EXAMPLES,
+    max_examples=EXAMPLES["lively"],
     stateful_step_count=STEPS,
     database=None,
     deadline=None,
@@ -521,7 +566,8 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("memstore.lifecycle.policy.COMPACT_BYTES_MIN", 4000)
     monkeypatch.setattr("memstore.lifecycle.manager.DRAIN_WAIT_S", 0.0)
     logging.disable(logging.NOTSET if SEED else logging.CRITICAL)
-    yield
+    with tantivy_on_simulated_disks():
+        yield
     logging.disable(logging.NOTSET)
 
 
@@ -534,13 +580,18 @@ def seeds() -> Iterator[int]:
     return count(1)
 
 
+def of_kind(kind: str) -> dict[str, Any]:
+    return {"settings_of_stores": KINDS[kind], "indexes": kind == "indexed"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_acknowledged_is_there_after_any_power_cut_and_nothing_else_is(kind: str) -> None:
-    states = 0
+    states, wanted = 0, STATES * SHARES[kind]
+    stories = settings(STORIES, max_examples=EXAMPLES[kind])
     for number in seeds():
-        machine = type("CrashMachine", (CrashMachine,), {"settings_of_stores": KINDS[kind]})
+        machine = type("CrashMachine", (CrashMachine,), of_kind(kind))
         try:
-            run_state_machine_as_test(seed(number)(machine), settings=STORIES)
+            run_state_machine_as_test(seed(number)(machine), settings=stories)
         except BaseException as error:
             order = os.environ.get("PYTHONHASHSEED", "random")
             error.add_note(
@@ -549,7 +600,7 @@ def test_what_was_acknowledged_is_there_after_any_power_cut_and_nothing_else_is(
             )
             raise
         states += machine.states
-        if SEED or states >= STATES:
+        if SEED or states >= wanted:
             return
 
 

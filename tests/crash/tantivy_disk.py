@@ -1,0 +1,257 @@
+"""Let tantivy write to a simulated disk.
+
+tantivy opens its files itself, so it is given a real directory. What it has done there is repeated on the simulated
+disk before the next call that looks at the index, one call after the other, in the order in which tantivy promises to
+do it and with its syncs: a segment's files, each synced; the list of what it owns; the directory; then ``meta.json``,
+synced, and renamed into place; what is not needed any more goes last. So the power can go at any call of a commit, and
+what was not synced may be lost. What the store removes is removed from both.
+
+The names of tantivy's files are drawn by itself: a story with an index is replayed but for them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import tantivy
+
+from memstore.fs.storage import DirectoryEntry, FileIdentity, StorageFile
+from memstore.testing.crashing import CrashingFile, CrashingStorage
+
+META = "meta.json"
+OWNED = ".managed.json"
+"""tantivy's list of the files that it may remove."""
+MEMORY = "/dev/shm"
+Stamp = tuple[int, int, int]
+_called = threading.local()
+
+
+class TantivyDisk:
+    """A `CrashingStorage` as the engines and tantivy see it. Thread-safe.
+
+    Args:
+        inner: what is there, and what the power takes.
+        below: the directory of the partitions.
+    """
+
+    def __init__(self, inner: CrashingStorage, below: str) -> None:
+        self.inner = inner
+        self._below = below
+        self._lock = threading.RLock()
+        self._real = tempfile.mkdtemp(prefix="tantivy-", dir=MEMORY if os.path.isdir(MEMORY) else None)
+        self._known: dict[str, dict[str, Stamp]] = {}
+        weakref.finalize(self, shutil.rmtree, self._real, ignore_errors=True)
+        if inner.power.on and inner.exists(below):
+            self._lay_out()
+
+    def real(self, path: str) -> str:
+        """Where tantivy finds what the store calls so."""
+        return self._real + path.removeprefix(self._below)
+
+    # -- what tantivy has done
+
+    def _lay_out(self) -> None:
+        """What the machine has found is what tantivy finds."""
+        for entry in self.inner.list_directory(self._below):
+            os.mkdir(self.real(f"{self._below}/{entry.name}"))
+        for path, data in self.inner.files(self._below).items():
+            with open(self.real(path), "wb") as file:
+                file.write(data)
+        for entry in self.inner.list_directory(self._below):
+            self._known[entry.name] = self._stamps(entry.name)
+
+    def _stamps(self, directory: str) -> dict[str, Stamp]:
+        found = {}
+        for entry in os.scandir(f"{self._real}/{directory}"):
+            if not entry.name.endswith(".lock") and not entry.name.startswith(".tmp"):
+                at = entry.stat()
+                found[entry.name] = (at.st_mtime_ns, at.st_size, at.st_ino)
+        return found
+
+    def _catch_up(self, path: str) -> None:
+        if path != self._below and not path.startswith(f"{self._below}/"):
+            return
+        with self._lock:
+            for directory in list(self._known):
+                self._repeat(directory)
+
+    def _repeat(self, directory: str) -> None:
+        known = self._known[directory]
+        try:
+            there = self._stamps(directory)
+        except FileNotFoundError:
+            return
+        changed = [name for name, stamp in there.items() if known.get(name) != stamp]
+        gone = [name for name in known if name not in there]
+        if not changed and not gone:
+            return
+        top = f"{self._below}/{directory}"
+        segments = sorted((name for name in changed if name not in (META, OWNED)), key=lambda name: there[name])
+        if segments and OWNED in there:
+            self._replace(f"{top}/{OWNED}", self._owned(directory, gone))
+        for name in segments:
+            self._write(f"{top}/{name}", self._content(directory, name))
+            known[name] = there[name]
+        if META in changed:
+            self.inner.sync_directory(top)
+            self._replace(f"{top}/{META}", self._content(directory, META))
+            known[META] = there[META]
+        for name in gone:
+            if self.inner.exists(f"{top}/{name}"):
+                self.inner.unlink(f"{top}/{name}")
+            del known[name]
+        if gone:
+            self.inner.sync_directory(top)
+        if OWNED in changed:
+            self._replace(f"{top}/{OWNED}", self._content(directory, OWNED))
+            known[OWNED] = there[OWNED]
+
+    def _owned(self, directory: str, gone: list[str]) -> bytes:
+        """The list as it was while what is gone was there still."""
+        return json.dumps(sorted({*json.loads(self._content(directory, OWNED)), *gone} - {OWNED})).encode()
+
+    def _content(self, directory: str, name: str) -> bytes:
+        with open(f"{self._real}/{directory}/{name}", "rb") as file:
+            return file.read()
+
+    def _write(self, path: str, data: bytes) -> None:
+        if self.inner.exists(path):  # it could not be written whole, or synced
+            self.inner.unlink(path)
+        file = self.inner.create(path)
+        try:
+            file.write(data, 0)
+            file.sync_data()
+        finally:
+            file.close()
+
+    def _replace(self, path: str, data: bytes) -> None:
+        temporary = os.path.join(os.path.dirname(path), ".tmptantivy")
+        self._write(temporary, data)
+        self.inner.rename(temporary, path)
+
+    def _look(self, path: str) -> str:
+        _called.disk = self
+        self._catch_up(path)
+        return path
+
+    # -- the storage protocol
+
+    def open_read(self, path: str) -> CrashingFile:
+        return self.inner.open_read(self._look(path))
+
+    def open_write(self, path: str) -> CrashingFile:
+        return self.inner.open_write(self._look(path))
+
+    def open_update(self, path: str) -> CrashingFile:
+        return self.inner.open_update(self._look(path))
+
+    def create(self, path: str) -> CrashingFile:
+        return self.inner.create(self._look(path))
+
+    def open_directory(self, path: str) -> StorageFile:
+        return self.inner.open_directory(self._look(path))
+
+    def identify(self, path: str) -> FileIdentity | None:
+        return self.inner.identify(self._look(path))
+
+    def exists(self, path: str) -> bool:
+        return self.inner.exists(self._look(path))
+
+    def list_directory(self, path: str) -> list[DirectoryEntry]:
+        return self.inner.list_directory(self._look(path))
+
+    def make_directory(self, path: str) -> None:
+        self.inner.make_directory(self._look(path))
+        if os.path.dirname(path) == self._below:
+            os.mkdir(self.real(path))
+            self._known[os.path.basename(path)] = {}
+
+    def rename(self, source: str, target: str) -> None:
+        self.inner.rename(self._look(source), target)
+
+    def link(self, source: str, target: str) -> None:
+        self.inner.link(self._look(source), target)
+
+    def unlink(self, path: str) -> None:
+        self.inner.unlink(self._look(path))
+        directory, name = os.path.split(path)
+        if os.path.dirname(directory) == self._below:
+            with self._lock:
+                self._known[os.path.basename(directory)].pop(name, None)
+                os.unlink(self.real(path))
+
+    def remove_directory(self, path: str) -> None:
+        self.inner.remove_directory(self._look(path))
+        if os.path.dirname(path) == self._below:
+            with self._lock:
+                del self._known[os.path.basename(path)]
+                shutil.rmtree(self.real(path))
+
+    def sync_directory(self, path: str) -> None:
+        self.inner.sync_directory(self._look(path))
+
+    def allocate(self, path: str, length_bytes: int) -> None:
+        self.inner.allocate(self._look(path), length_bytes)
+
+    def is_writable(self, path: str) -> bool:
+        return self.inner.is_writable(self._look(path))
+
+    def free_bytes(self, path: str) -> int:
+        return self.inner.free_bytes(self._look(path))
+
+    def file_system_type(self, path: str) -> str:
+        return self.inner.file_system_type(self._look(path))
+
+
+class TantivyDisks:
+    """What a `Machine` wraps its disk in: one view of each, shared by all its processes.
+
+    Args:
+        below: the directory of the partitions.
+    """
+
+    def __init__(self, below: str) -> None:
+        self._below = below
+        self._view: TantivyDisk | None = None
+
+    def __call__(self, storage: CrashingStorage) -> TantivyDisk:
+        if self._view is None or self._view.inner is not storage:
+            self._view = TantivyDisk(storage, self._below)
+        return self._view
+
+
+class _Index:
+    """``tantivy.Index``, of a directory of the disk that this thread has just called."""
+
+    def __call__(self, schema: tantivy.Schema, path: str) -> tantivy.Index:
+        return tantivy.Index(schema, path=_called.disk.real(path))
+
+    @staticmethod
+    def open(path: str) -> tantivy.Index:
+        """An index that is there."""
+        return tantivy.Index.open(_called.disk.real(path))
+
+
+class _Tantivy:
+    Index = _Index()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tantivy, name)
+
+
+@contextmanager
+def tantivy_on_simulated_disks() -> Iterator[None]:
+    """Meanwhile every index on a disk is one of a `TantivyDisk`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("partition", "partition_writer"):
+            patch.setattr(f"memstore.search.{module}.tantivy", _Tantivy())
+        yield
