@@ -28,6 +28,7 @@ from memstore.lifecycle.receipt import Receipt
 from memstore.lifecycle.tiers import tier_figures
 from memstore.ops.check import check_store
 from memstore.ops.check_copy import check_copy
+from memstore.ops.check_index import check_index
 from memstore.ops.finding import Finding
 from memstore.ops.report import CheckReport
 from memstore.record import MemoryType
@@ -216,7 +217,8 @@ class Caretaking:
         Args:
             full: read every byte, parse every record, compare every count; otherwise its structure only.
             copy: look at the second copy instead, and whether it has all that the store has.
-            progress: told how much is done, and how much there is: bytes if ``full``, else lanes and agents.
+            progress: told how much is done, and how much there is: bytes if ``full``, else lanes and agents; then
+                the same of the search index, if there is one: bytes, else months.
             on_finding: told of each finding as it is made.
 
         Raises:
@@ -225,9 +227,12 @@ class Caretaking:
         """
         self._engine.check_open()
         engine = self._engine
-        return (check_copy if copy else check_store)(
+        report = (check_copy if copy else check_store)(
             engine.storage, engine.paths, clock=engine.clock, full=full, progress=progress, on_finding=on_finding
         )
+        if not copy:
+            check_index(engine, report, progress=progress)
+        return report
 
     def backup(
         self, destination: str | os.PathLike[str], *, anew: bool = False, progress: Progress | None = None

@@ -11,21 +11,24 @@ from memstore.cli.arguments import add_command
 from memstore.cli.exit_codes import OK, exit_code_of
 from memstore.cli.opening import note, root_of, without_log
 from memstore.cli.output import Output
-from memstore.cli.progress import progress_bar
+from memstore.cli.progress import Progress, progress_bar
 from memstore.cli.render import print_document, print_rows
 from memstore.clock import WallClock
-from memstore.errors import CorruptionError, StorageError
+from memstore.errors import CorruptionError, MemstoreError, StorageError
 from memstore.format.names import StorePaths
 from memstore.fs.local import LocalStorage
 from memstore.ops.check import check_store
 from memstore.ops.check_copy import check_copy
+from memstore.ops.check_index import check_index
 from memstore.ops.finding import Finding
 from memstore.ops.report import CheckReport
+from memstore.search.state import CONSUMER
+from memstore.store import open_engine
 
 COLUMNS = ("severity", "kind", "path", "offset_bytes", "length_bytes", "records", "agent", "reason", "repair")
 _DESCRIPTION = """\
 Look for damage: without --full at the structure (MANIFESTs, names, sizes, lanes, small files), with it at every byte,
-every record, every count. Nothing is changed or locked; writers and maintenance go on meanwhile. Exits with 7 if
+every record, every count, and whether a search would find each record. Nothing is changed or locked; writers and maintenance go on meanwhile. Exits with 7 if
 something is damaged, with 6 if something could not be looked at. `memstore repair --plan` says what can be done.
 With --copy it looks at the second copy, and whether each record that the store has acknowledged is there."""
 
@@ -51,8 +54,29 @@ def run(args: argparse.Namespace) -> int:
         report = (check_copy if args.copy else check_store)(
             LocalStorage(), paths, clock=WallClock(), full=args.full, progress=progress, on_finding=on_finding
         )
+    if not args.copy:
+        with progress_bar("checking the search index") as progress, without_log():
+            _check_index(args, report, progress)
     print_report(out, report, repair="repair --copy" if args.copy else "repair")
     return code_of(report)
+
+
+def _check_index(args: argparse.Namespace, report: CheckReport, progress: Progress) -> None:
+    """The part that needs an open store; one that cannot be opened is damaged, which the report says."""
+    paths = StorePaths(report.root)
+    if LocalStorage().identify(paths.consumer(CONSUMER)) is None:
+        return
+    try:
+        engine = open_engine(
+            report.root, settings=args.config, durability=None, read_only=True, create=False, clock=None
+        )
+    except (MemstoreError, FileNotFoundError) as error:
+        report.add(Finding("search_index", "unread", paths.search, f"the store cannot be opened for it: {error}"))
+        return
+    try:
+        check_index(engine, report, progress=progress)
+    finally:
+        engine.close()
 
 
 def print_report(out: Output, report: CheckReport, *, repair: str = "repair") -> None:

@@ -30,6 +30,7 @@ Kind = Literal[
     "misplaced",
     "unknown_name",
     "replica",
+    "search_index",
 ]
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Self
 
 import tantivy
 import xxhash
 
+from memstore.config import SearchSettings
 from memstore.errors import ConfigError
 
 SCHEMA_VERSION = 3
@@ -76,6 +78,11 @@ class IndexShape:
     def __post_init__(self) -> None:
         if self.language not in LANGUAGES:
             raise ConfigError(f"search.language {self.language!r} is unknown; it is one of {', '.join(LANGUAGES)}")
+
+    @classmethod
+    def of(cls, settings: SearchSettings) -> Self:
+        """The shape that these settings ask for."""
+        return cls(settings.language, tuple(sorted(set(settings.context_keys))))
 
     @property
     def fingerprint(self) -> str:

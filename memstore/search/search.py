@@ -64,7 +64,7 @@ class Search:
         settings = engine.settings.search
         self._engine = engine
         self._background = settings.background and not engine.read_only
-        self._shape = IndexShape(settings.language, tuple(sorted(set(settings.context_keys))))
+        self._shape = IndexShape.of(settings)
         self._analyzer = Analyzer(settings.language)
         self._compiler = Compiler(self._analyzer)
         self._sources = Sources(engine, shape=self._shape, analyzer=self._analyzer, compiler=self._compiler)

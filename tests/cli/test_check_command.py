@@ -105,7 +105,7 @@ def test_a_second_copy_that_is_not_there_exits_with_6(memstore, filled, tmp_path
     volume.mkdir()
     assert memstore("replica", "add", str(volume)).code == 0
     volume.rename(tmp_path / "away")
-    result = memstore("check", "--copy", "-o", "table")
+    result = memstore("check", "--copy", "-o", "json")  # the lines of a table break where the path is long
     assert result.code == 6
     assert "is not there" in result.out
 
@@ -174,3 +174,28 @@ def test_a_check_of_a_store_that_may_only_be_read_works(run_process, filled):
     run = run_process("check", "--full", "-o", "json")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["clean"]
+
+
+def test_the_search_index_is_checked_too(memstore, filled):
+    assert memstore("index", "update").code == 0
+    assert memstore("check", "--full").code == 0
+    path = next(path for path in _files(filled) if path.endswith(".term"))
+    flip(path, 30)
+    assert memstore("check").code == 0
+    result = memstore("check", "--full", "-o", "json")
+    assert result.code == 7
+    (finding,) = json.loads(result.out)["findings"]
+    assert finding.keys() == FINDING
+    assert (finding["kind"], finding["severity"]) == ("search_index", "damage")
+    month = os.path.basename(os.path.dirname(path)).partition(".")[0]
+    assert f"memstore index rebuild {month}" in finding["repair"]
+    assert memstore("index", "rebuild", month).code == 0
+    assert memstore("check", "--full").code == 0
+
+
+def test_an_index_of_a_store_that_cannot_be_opened_is_not_looked_at(memstore, filled):
+    assert memstore("index", "update").code == 0
+    flip(os.path.join(filled, "STORE.json"), 30)
+    result = memstore("check", "-o", "json")
+    assert result.code == 7
+    assert [f["kind"] for f in json.loads(result.out)["findings"]] == ["store_file", "search_index"]

@@ -51,6 +51,7 @@ from memstore.ids import parse_id
 from memstore.lifecycle.lifecycle import Lifecycle
 from memstore.lifecycle.receipt import Receipt
 from memstore.ops.check import check_store
+from memstore.ops.check_index import check_index
 from memstore.timestamps import US_PER_DAY, iso_text
 
 STATES = int(os.environ.get("CRASH_STATES", "1000"))
@@ -513,6 +514,8 @@ def recover(machine: Machine) -> None:
         if finder is not None:
             finder.index()
             check_search(engine, finder)
+            check_index(engine, report)
+            assert report.is_clean, [finding.sentence for finding in report.findings]
     put_many(engine, [{"agent_id": agent, "content": "goes on"} for agent in (*AGENTS, "new")])
     if finder is not None:
         check_search(engine, finder)
