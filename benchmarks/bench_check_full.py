@@ -20,12 +20,15 @@ from memstore.store import engine_of
 _AGENTS, _DAYS = 4, 5
 
 
-@pytest.mark.parametrize("tier", ["hot", "warm", "cold"])
+@pytest.mark.parametrize("tier", ["hot", "warm", "cold", "indexed"])
 def bench_check_full(bench: Bench, tier: str) -> None:
-    """A store of one tier, the two in turns."""
+    """A store of one tier, the two in turns; or a hot one whose search index is checked with it."""
     root = os.path.join(bench.scratch, "store")
     fill(root, size_bytes=bench.sizes.tier_bytes // 2, agents=_AGENTS, days=_DAYS)
-    if tier != "hot":
+    if tier == "indexed":
+        with MemStore(root) as store:
+            store.index()
+    elif tier != "hot":
         packed: PackedTier = "warm" if tier == "warm" else "cold"
         tier_all(root, packed)
     pieces, records, size = _pieces(root)
