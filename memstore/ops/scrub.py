@@ -7,6 +7,7 @@ that a process that ends costs little; a place that is lost costs a pass. What i
 process of a store scrubs at a time.
 
 That no record stands in two places is left to a full check: a scrub looks for bytes that have changed by themselves.
+So is the search index, whose files every process verifies when it opens them.
 """
 
 from __future__ import annotations
