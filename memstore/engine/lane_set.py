@@ -50,12 +50,14 @@ class LaneSet:
         self._lock = threading.Lock()
         self._readers: dict[str, LaneReader] = {}
         self._unreadable: dict[str, CorruptionError] = {}
+        self._listed: dict[str, str] = {}
 
     def refresh(self) -> list[LaneReader]:
         """All lanes as of now. A reader that is returned stays readable when its lane is unlinked."""
         with self._lock:
             names = self.names()
             present: dict[str, LaneReader] = {}
+            listed: dict[str, str] = {}
             unreadable: dict[str, CorruptionError] = {}
             for name in names:
                 token = lane_token(name)
@@ -75,8 +77,9 @@ class LaneSet:
                 if name.endswith(KEPT_SUFFIX):
                     # It waits for repair, and nothing bounds how many do: descriptors are for those that are alive.
                     reader.let_go(partial(self._handles.get, path))
-                present[token] = reader
+                present[token], listed[token] = reader, path
             self._readers = present
+            self._listed = listed
             self._unreadable = unreadable
             self._keep_budget()
             return list(present.values())
@@ -86,6 +89,14 @@ class LaneSet:
             return self._storage.open_read(path)
         except FileNotFoundError:  # a merge may have set it aside since it was listed
             return self._storage.open_read(path.removesuffix(LANE_SUFFIX) + KEPT_SUFFIX)
+
+    def stands(self, token: str) -> bool:
+        """Whether a lane of the last look is there still, be it set aside for repair meanwhile."""
+        path = self._listed.get(token)
+        if path is None:  # another thread has looked since
+            return False
+        exists = self._storage.exists
+        return exists(path) or exists(path.removesuffix(LANE_SUFFIX) + KEPT_SUFFIX)
 
     def names(self) -> list[str]:
         """Names of all lanes, sorted."""

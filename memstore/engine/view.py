@@ -28,6 +28,8 @@ from memstore.timestamps import day_text
 from memstore.wal.reader import LaneReader, LaneSlices
 
 _log = logging.getLogger(__name__)
+_Held = tuple[LaneReader, LaneSlices]
+"""A lane, and what it holds of an agent."""
 _TORN_LOOKS_MAX = 3
 """How often a MANIFEST whose end does not verify is looked at: a merge may have gone by between the lanes and it."""
 
@@ -98,13 +100,7 @@ class ViewBuilder:
             distrusted: ids of merges whose blocks did not verify; those whose lanes all stand are left out, and their
                 lanes' slices stand in.
         """
-        for look in range(_TORN_LOOKS_MAX):
-            found = [(lane, lane.agent_slices(agent)) for lane in self._lanes.refresh()]
-            manifest = self.manifest(agent)
-            lost = self._lost_tail(agent, manifest, found)
-            if lost is None:
-                break
-            _log.debug("%s: look %d", lost, look)
+        found, manifest, lost = self._look(agent)
         if manifest is not None and distrusted:
             # Only while all of its lanes stand: where they have gone since, the merge was repeated and synced.
             standing = {lane.token for lane, _ in found}
@@ -139,9 +135,32 @@ class ViewBuilder:
         by_day = {day: tuple(pieces) for day, pieces in slices.items()}
         return Snapshot(agent, manifest, by_day, distrusted, tuple(version), tuple(damage))
 
-    def _lost_tail(
-        self, agent: str, manifest: Manifest | None, found: list[tuple[LaneReader, LaneSlices]]
-    ) -> CorruptionError | None:
+    def _look(self, agent: str) -> tuple[list[_Held], Manifest | None, CorruptionError | None]:
+        """Lanes with what they hold of an agent, then its MANIFEST, and what is lost at the end of that."""
+        looks = 0
+        while True:
+            found = [(lane, lane.agent_slices(agent)) for lane in self._lanes.refresh()]
+            manifest = self.manifest(agent)
+            if self._may_double(manifest, found):
+                continue
+            lost = self._lost_tail(agent, manifest, found)
+            looks += 1
+            if lost is None or looks == _TORN_LOOKS_MAX:
+                return found, manifest, lost
+            _log.debug("%s: look %d", lost, looks)
+
+    def _may_double(self, manifest: Manifest | None, found: list[_Held]) -> bool:
+        """Whether lanes have gone since they were listed, and no merge line says that they are in the files.
+
+        A compaction keeps what was merged lately, by the clock; clocks are set, and a process may stand still for an
+        hour between the lanes and the MANIFEST.
+        """
+        return manifest is not None and any(
+            held.slices and lane.token not in manifest.merged and not self._lanes.stands(lane.token)
+            for lane, held in found
+        )
+
+    def _lost_tail(self, agent: str, manifest: Manifest | None, found: list[_Held]) -> CorruptionError | None:
         """Damage at the end of the agent's MANIFEST; None where it is whole or a merge that was cut off explains it."""
         directories = self._catalog.state.homes(agent) if manifest is None else [manifest.directory]
         for directory in directories:

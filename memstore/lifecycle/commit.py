@@ -189,6 +189,8 @@ class Committer:
         self._engine.catalog.raise_version()
         there = [name for name in manifest.dropped if self.dropped_paths(manifest, name)]
         self._sync_removals(manifest, manifest.dropped.keys() - set(there))
+        # A plan may be for a later moment; which merges a reader may have missed is a matter of the clock.
+        at_us = min(at_us, self._engine.clock.now_us())
         compact_manifest(self._storage, manifest, at_us=at_us, standing=held.kept, there=there, forget_ids=forget_ids)
 
     def confirm(self, held: LockedAgent, agent: str) -> None:

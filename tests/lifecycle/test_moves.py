@@ -32,8 +32,10 @@ from memstore import CorruptionError, MemStore, StorageError, StorageFullError
 from memstore.clock import ManualClock
 from memstore.codec.zstd import compress
 from memstore.engine import reading
+from memstore.engine.view import ViewBuilder
 from memstore.fs.local import LocalStorage
 from memstore.lifecycle.action import Withheld
+from memstore.lifecycle.commit import Committer
 from memstore.testing.faulty import Fault, FaultyStorage, disk_full
 
 AGENTS = ("a", "Über/b", "c")
@@ -320,6 +322,48 @@ def test_a_scan_follows_more_moves_than_it_would_in_a_row(
     assert moves > 2 * reading.MOVES_FOLLOWED_MAX
     assert set(expected["a"].values()) <= set(found)
     assert found == sorted(set(found), reverse=newest_first)
+
+
+@pytest.mark.parametrize(
+    ("hours", "plan_days", "waits"),
+    [(2, 0, False), (0, 80, False), (2, 0, True)],
+    ids=["the clock is set", "a plan for later", "a consumer keeps the lane"],
+)
+def test_a_merge_and_a_compaction_between_the_lanes_and_the_manifest_double_nothing(
+    open_store: Callable[..., MemStore],
+    monkeypatch: pytest.MonkeyPatch,
+    hours: float,
+    plan_days: float,
+    waits: bool,
+) -> None:
+    """A reader lists the lanes, and then stands still while all of it happens."""
+    store = open_store()
+    clock = store._engine.clock
+    assert isinstance(clock, ManualClock)
+    remember(store, records(-3, -1, agents=("a",)))
+    store.maintain()
+    expected = remember(store, records(-1, 0, agents=("a",)))
+    if waits:
+        store._engine.consumers.register("slow", at_us=clock.now_us())
+    reader = open_store(read_only=True)
+    committer = Committer(store._engine)
+    look = ViewBuilder.manifest
+    happened = []
+
+    def late(builder: ViewBuilder, agent: str) -> Any:
+        if builder is reader._engine.builder and not happened:
+            happened.append(store.drain())
+            clock.advance(hours * 3600)
+            with committer.locked_agent("a") as held:
+                committer.compact(held, at_us=clock.now_us() + int(plan_days * DAY_S * 1e6))
+        return look(builder, agent)
+
+    monkeypatch.setattr(ViewBuilder, "manifest", late)
+    newest = [record.memory_id for record in reader.agent("a").recent(30)]
+    assert happened
+    assert newest == sorted(set(newest), reverse=True)
+    assert set(expected["a"]) <= set(newest)
+    assert reader.agent("a").count() == len(newest)
 
 
 # -- what is not moved
