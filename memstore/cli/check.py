@@ -99,8 +99,10 @@ def print_report(out: Output, report: CheckReport, *, repair: str = "repair") ->
         f"{report.damaged:,} damaged place(s), {report.records_affected:,} record(s) known to be affected, "
         f"{report.unread:,} place(s) that could not be looked at; {what}"
     )
-    if report.damaged:
+    if any(each.severity == "damage" and each.kind != "search_index" for each in report.findings):
         note(f"what is intact stays readable; `memstore {repair} --plan` says what can be done")
+    elif report.damaged:
+        note("no record is damaged; `memstore index rebuild` builds the search index anew")
 
 
 def code_of(report: CheckReport) -> int:

@@ -16,6 +16,7 @@ from memstore.errors import CorruptionError
 from memstore.format.names import KEPT_SUFFIX, LANE_SUFFIX, StorePaths, is_lane_name, lane_token
 from memstore.fs.handles import ReadHandles
 from memstore.fs.storage import Storage, StorageFile
+from memstore.wal.begin import lanes_are_gone
 from memstore.wal.reader import LaneReader
 
 _log = logging.getLogger(__name__)
@@ -55,10 +56,13 @@ class LaneSet:
     def refresh(self) -> list[LaneReader]:
         """All lanes as of now. A reader that is returned stays readable when its lane is unlinked."""
         with self._lock:
-            names = self.names()
+            unreadable: dict[str, CorruptionError] = {}
+            try:
+                names = self.names()
+            except CorruptionError as error:
+                names, unreadable[""] = [], error
             present: dict[str, LaneReader] = {}
             listed: dict[str, str] = {}
-            unreadable: dict[str, CorruptionError] = {}
             for name in names:
                 token = lane_token(name)
                 path = os.path.join(self._directory, name)
@@ -99,8 +103,16 @@ class LaneSet:
         return exists(path) or exists(path.removesuffix(LANE_SUFFIX) + KEPT_SUFFIX)
 
     def names(self) -> list[str]:
-        """Names of all lanes, sorted."""
-        return sorted(e.name for e in self._storage.list_directory(self._directory) if is_lane_name(e.name))
+        """Names of all lanes, sorted.
+
+        Raises:
+            CorruptionError: their directory is not there.
+        """
+        try:
+            entries = self._storage.list_directory(self._directory)
+        except FileNotFoundError as error:
+            raise lanes_are_gone(self._directory) from error
+        return sorted(entry.name for entry in entries if is_lane_name(entry.name))
 
     def waiting(self) -> set[str]:
         """Tokens of the lanes that no merge has let go: what was merged of them may not have been synced."""
@@ -108,7 +120,10 @@ class LaneSet:
 
     @property
     def unreadable(self) -> list[CorruptionError]:
-        """Lanes whose first line does not verify, as of the last refresh: whose records they hold is unknown."""
+        """Lanes of which nobody knows whose records they hold, as of the last refresh.
+
+        Their first line does not verify; or the directory of all of them has gone.
+        """
         return list(self._unreadable.values())
 
     @property

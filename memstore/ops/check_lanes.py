@@ -24,6 +24,7 @@ from memstore.ops.finding import Finding
 from memstore.ops.layout import Layout, entries_of, size_of
 from memstore.ops.reading_files import FileResult
 from memstore.ops.report import CheckReport
+from memstore.wal.begin import LANES_ARE_GONE
 
 
 class LanesCheck:
@@ -48,6 +49,9 @@ class LanesCheck:
 
     def check(self) -> None:
         """Look at every lane, and at every other name beside them. Raises: StoppedError: it was told to."""
+        if self._storage.identify(self._paths.lanes) is None:
+            repair = "make it anew, empty"
+            self._report.add(Finding("lane", "damage", self._paths.lanes, LANES_ARE_GONE, records=None, repair=repair))
         for entry in entries_of(self._storage, self._paths.lanes):
             path = os.path.join(self._paths.lanes, entry.name)
             if is_lane_name(entry.name) or is_merged_lane_name(entry.name):

@@ -25,6 +25,7 @@ from memstore.engine.second_copy import Standing, last_commit_us, last_merge_us,
 from memstore.errors import LockedError, MemstoreError, StorageError
 from memstore.format.names import StorePaths, is_lane_name
 from memstore.format.store_file import ReplicaEntry, ReplicaState, StoreFile
+from memstore.fs.atomic import make_one_directory
 from memstore.fs.lock import locked, try_lock_file
 from memstore.replica.copied_state import mark_complete, note_last_commit
 from memstore.replica.copy_agent import Anew
@@ -175,6 +176,9 @@ class Replicator:
         if lock is None:
             raise LockedError(f"{entry.path}: somebody is just making this copy the store, or at it from elsewhere")
         try:
+            make_one_directory(
+                self._storage, StorePaths(entry.path).lanes
+            )  # tools that copy trees leave out empty ones
             return self._bring_up_to_date(entry, stop, anew)
         except FileNotFoundError as error:
             raise StorageError(

@@ -1,37 +1,45 @@
-"""Is the index what the store is? Its files against their checksums, its records against the store's, month by month.
+"""Is the index what the store is? Its files against their checksums, its records against the store's.
 
-Searches and indexers go on meanwhile, so both sides are taken as a search takes them (`memstore.search.sources`), and
-what differs is told only if it still does at a second look.
+Searches and indexers go on meanwhile, so both sides are taken as a search takes them (`memstore.search.sources`): first
+what it would find, then what is there. They are compared by counts and sums of hashes, a month at first and then half
+of what differs, again and again; what is left is told if it still differs at a second look.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
 
 from memstore.engine.engine import Engine
+from memstore.errors import CorruptionError, MemstoreError, StorageError
 from memstore.filters import RecordFilter
 from memstore.format.lines import agent_prefix
-from memstore.fs.storage import Storage
-from memstore.ids import ID_TAIL_CHARS, SUFFIX_CHARS
+from memstore.ids import ID_TAIL_CHARS, SUFFIX_CHARS, number_suffix
 from memstore.search.collect import matching
 from memstore.search.compile import Compiler
 from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError
 from memstore.search.months import month_span_us
 from memstore.search.omissions import Omissions
-from memstore.search.partition import META
+from memstore.search.partition import verify_partition
 from memstore.search.schema import Analyzer, IndexShape, agent_hash
-from memstore.search.source import Plan, Source, SourceFailedError, searching
+from memstore.search.source import Source, SourceFailedError, searching
 from memstore.search.sources import Sources, StandingChangedError
 from memstore.search.standing import Standing
-from memstore.search.state import PartitionEntry
-from memstore.search.survey import agents_of, stored_lines
-from memstore.timestamps import US_PER_DAY, id_stamp_to_us
+from memstore.search.state import CONSUMER, PartitionEntry, state_of
+from memstore.search.survey import agents_of, months_of, stored_lines
+from memstore.search.tail import TAIL_BYTES_MAX, behind_bytes
+from memstore.timestamps import id_stamp_to_us, iso_and_id_stamp
 
+_log = logging.getLogger(__name__)
 _AT_ONCE = 50_000
-"""Documents of the index that are held at a time."""
+"""Records of either side that are held at a time."""
 _LOOKS_MAX = 20
 Key = tuple[int, int, int]
 """What a memory id is made of: see `memstore.search.partition.Place`, which is one."""
@@ -41,40 +49,52 @@ OnMonth = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One thing in which the index is not what it should be.
+    """One thing in which the index is not what it should be, or why nobody can tell.
 
     Attributes:
-        month: ``YYYYMM``.
+        severity: as `memstore.ops.finding.Severity` has it.
         path: of the file or the directory.
         reason: what is wrong.
-        records: how many records are concerned; None where nobody can tell.
+        month: ``YYYYMM``; empty where it concerns all of them.
     """
 
-    month: str
+    severity: Literal["damage", "unread", "note"]
     path: str
     reason: str
-    records: int | None = None
+    month: str = ""
+
+
+@dataclass(slots=True)
+class _Differences:
+    """What of a month the index lacks, has though it is gone, and has more than once: how many, and one of each."""
+
+    lacking: Counter[Key]
+    surplus: Counter[Key]
+    doubled: Counter[Key]
+
+    def also_in(self, other: _Differences) -> _Differences:
+        """Those that both looks have found."""
+        return _Differences(self.lacking & other.lacking, self.surplus & other.surplus, self.doubled & other.doubled)
 
 
 class Audit:
     """Used by one thread, once.
 
     Args:
-        engine: the store, read-only or not. An index that was made with other settings of ``search`` is none.
+        engine: the store, read-only or not.
+
+    Raises:
+        ConfigError: ``search.language`` is unknown.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        shape = IndexShape.of(engine.settings.search)
-        analyzer = Analyzer(shape.language)
+        self._shape = IndexShape.of(engine.settings.search)
+        analyzer = Analyzer(self._shape.language)
         self._compiler = Compiler(analyzer)
         # Its own: what a search has verified once is verified again.
-        self._sources = Sources(engine, shape=shape, analyzer=analyzer, compiler=self._compiler)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is an index of this shape."""
-        return self._sources.standings.now().ready
+        self._sources = Sources(engine, shape=self._shape, analyzer=analyzer, compiler=self._compiler)
+        self._agents: dict[int, str] = {}
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of the index by month."""
@@ -83,116 +103,166 @@ class Audit:
             month: (len(entry.files), sum(size for size, _ in entry.files.values())) for month, entry in entries.items()
         }
 
-    def run(self, *, full: bool, on_month: OnMonth, stop: Callable[[], bool] | None = None) -> Iterator[Discrepancy]:
+    def run(self, *, full: bool, on_month: OnMonth) -> Iterator[Discrepancy]:
         """Look at every month that the index answers for.
 
         Args:
             full: read every byte, and compare the records; otherwise files are there and of their sizes.
             on_month: see `OnMonth`.
-            stop: asked between months.
-
-        Raises:
-            StorageError: the store or the disk cannot be read.
         """
         try:
             standing = self._sources.standings.now()
-            for month in sorted(standing.state.partitions, reverse=True):
-                if stop is not None and stop():
-                    return
-                yield from self._month(month, full=full)
+            if standing.content is None:
+                yield from self._not_compared()
+                return
+            if standing.state.unlisted:
+                reason = "damaged parts of the store could not say which months they belong to when it was begun"
+                yield Discrepancy("note", self._engine.paths.search, reason)
+            compare = full
+            if full and behind_bytes(standing.lanes, standing.content.lanes) > TAIL_BYTES_MAX:
+                compare = False
+                reason = "it is far behind, so its records were not compared: `memstore index update` first"
+                yield Discrepancy("note", self._engine.paths.search, reason)
+            months = set(standing.state.partitions)
+            if compare:
+                months |= months_of(self._engine, Omissions())
+            for month in sorted(months, reverse=True):
+                try:
+                    yield from self._month(month, full=full, compare=compare)
+                except (MemstoreError, FileNotFoundError) as error:
+                    yield Discrepancy("unread", self._engine.paths.search, str(error), month)
+                self._sources.clear()
                 on_month(month)
         finally:
             self._sources.clear()
 
-    def _month(self, month: str, *, full: bool) -> list[Discrepancy]:
+    def _not_compared(self) -> Iterator[Discrepancy]:
+        """Why there is an index, and yet none to look at."""
+        path = self._engine.paths.search
+        try:
+            found = self._engine.consumers.read(CONSUMER)
+            state = None if found is None else state_of(found.content)
+        except CorruptionError:
+            return  # its file is damaged, which the check of the small files says
+        except msgspec.ValidationError as error:
+            yield Discrepancy("note", path, f"another version wrote its state ({error}): it was not looked at")
+            return
+        if state is not None and state.shape not in ("", self._shape.fingerprint):
+            reason = "it was made with other settings of `search`, or by another version: it was not looked at"
+            yield Discrepancy("note", path, reason)
+
+    def _month(self, month: str, *, full: bool, compare: bool) -> list[Discrepancy]:
         """What is wrong with a month, as of one state of the index."""
-        found: list[Discrepancy] = []
         for _ in range(_LOOKS_MAX):
             standing = self._sources.standings.now()
             entry = standing.state.partitions.get(month)
-            if entry is None or month in standing.stale:
+            if standing.content is None or month in standing.stale:
                 return []  # it is scanned, and built anew
             try:
-                found = self._of_files(month, entry)
-                if full and not found:
-                    self._sources.partitions.open(entry)
-                    return self._of_records(month, entry)
-            except (IndexFailedError, SourceFailedError) as error:
-                found = [Discrepancy(month, self._path(entry), str(error))]
-            except StandingChangedError:
-                continue
-            if not found or not self._sources.standings.has_changed(standing):
-                break
+                found = [] if entry is None else self._of_files(month, entry, full=full)
+                return found + self._of_records(month, entry) if compare else found
+            except StandingChangedError as changed:
+                _log.debug("%s", changed)
+            except (IndexFailedError, SourceFailedError) as failed:
+                if not self._sources.standings.has_changed(standing):
+                    error = failed.error if isinstance(failed, SourceFailedError) else failed
+                    return [self._failed(month, entry, error)]
             self._sources.clear()
-        return found
+        reason = "it was changed again and again while it was looked at"
+        return [Discrepancy("unread", self._engine.paths.search, reason, month)]
 
-    def _path(self, entry: PartitionEntry) -> str:
-        return os.path.join(self._engine.paths.search, entry.directory)
+    def _path(self, entry: PartitionEntry | None) -> str:
+        return os.path.join(self._engine.paths.search, "" if entry is None else entry.directory)
 
-    def _of_files(self, month: str, entry: PartitionEntry) -> list[Discrepancy]:
-        """Files that are gone or have another size; the list of the newest commit is replaced by the next."""
-        found = []
-        for name, (size, _) in sorted(entry.files.items()):
-            path = os.path.join(self._path(entry), name)
-            there = _size_of(self._engine.storage, path)
-            if there is None:
-                found.append(Discrepancy(month, path, "it is missing"))
-            elif there != size and name != META:
-                found.append(Discrepancy(month, path, f"it has {there} bytes and not {size}"))
-        return found
+    def _failed(self, month: str, entry: PartitionEntry | None, error: IndexFailedError) -> Discrepancy:
+        """The disk refused, or what it gave is not what was written."""
+        refused = error.is_disks or isinstance(error.__cause__, StorageError)
+        path = self._path(entry)
+        reason = str(error).removeprefix(path).lstrip(f"{os.sep}: ")
+        return Discrepancy("unread" if refused else "damage", path, reason, month)
+
+    def _of_files(self, month: str, entry: PartitionEntry, *, full: bool) -> list[Discrepancy]:
+        """Raises: IndexFailedError: a file is not what it should be."""
+        verify_partition(self._engine.storage, self._engine.paths.search, entry, set(), checksums=full)
+        if not entry.lacks:
+            return []
+        reason = f"{entry.lacks} damaged piece(s) of the store were left out when it was built"
+        return [Discrepancy("note", self._path(entry), reason, month)]
 
     # -- records
 
-    def _of_records(self, month: str, entry: PartitionEntry) -> list[Discrepancy]:
-        left_out = Omissions()
-        agents = agents_of(self._engine, left_out)
+    def _of_records(self, month: str, entry: PartitionEntry | None) -> list[Discrepancy]:
+        """Raises: IndexFailedError, SourceFailedError, StandingChangedError: it cannot be searched."""
+        if entry is not None:
+            self._sources.partitions.open(entry)  # a plan would leave out one that cannot be opened
         first, end = month_span_us(month)
-        if _sum_of(self._indexed(first, end)) == _sum_of(self._stored(agents, first, end, left_out)):
-            return []
-        lacking, surplus = set[Key](), set[Key]()
-        for day_us in range(first, end, US_PER_DAY):
-            looks = [self._differences(agents, day_us, day_us + US_PER_DAY) for _ in range(2)]
-            lacking |= looks[0][0] & looks[1][0]
-            surplus |= looks[0][1] & looks[1][1]
-        if left_out:  # what is damaged in the store is told of elsewhere, and nothing can be compared with it
-            return []
-        found = []
-        if lacking and not entry.lacks:  # some was damaged when the month was built
-            found.append(self._of(month, entry, lacking, "not in it, and no search finds"))
-        if surplus:
-            found.append(self._of(month, entry, surplus, "in it and not in the store, and every search counts"))
+        unknown: set[int] = set()
+        found = self._differences(first, end, unknown)
+        told = []
+        for keys, what in (
+            (found.lacking, "not in it, and no search finds them"),
+            (found.surplus, "in it and not in the store, and every search counts them"),
+            (found.doubled, "in it more than once, and every search counts them so"),
+        ):
+            if keys:
+                reason = f"{keys.total():,} record(s) are {what}, such as {self._memory_id(min(keys))}"
+                told.append(Discrepancy("damage", self._path(entry), reason, month))
+        if unknown:
+            reason = f"records of {len(unknown)} agent(s) were not compared, for the store is damaged there"
+            told.append(Discrepancy("note", self._path(entry), reason, month))
+        return told
+
+    def _differences(self, since_us: int, until_us: int, unknown: set[int]) -> _Differences:
+        """What differs within a span; agents of which something is damaged go to ``unknown`` and are left out."""
+        found = _Differences(Counter(), Counter(), Counter())
+        waiting = [(since_us, until_us)]
+        while waiting:
+            since_us, until_us = waiting.pop()
+            indexed = _sum_of(self._indexed(since_us, until_us, unknown))
+            stored = _sum_of(self._stored(since_us, until_us, unknown))
+            if indexed == stored:
+                continue
+            if max(indexed[0], stored[0]) > _AT_ONCE and until_us - since_us > 1:
+                middle = (since_us + until_us) // 2
+                waiting += [(middle, until_us), (since_us, middle)]
+                continue
+            once, twice = (self._difference(since_us, until_us, unknown) for _ in range(2))
+            real = once.also_in(twice)
+            found.lacking += real.lacking
+            found.surplus += real.surplus
+            found.doubled += real.doubled
         return found
 
-    def _of(self, month: str, entry: PartitionEntry, places: set[Key], what: str) -> Discrepancy:
-        count = len(places)
-        them = "it" if count == 1 else "them"
-        return Discrepancy(month, self._path(entry), f"{count:,} record(s) are {what} {them}", records=count)
+    def _difference(self, since_us: int, until_us: int, unknown: set[int]) -> _Differences:
+        indexed = Counter(self._indexed(since_us, until_us, unknown))
+        stored = Counter(self._stored(since_us, until_us, unknown))
+        for each in [key for key in (*indexed, *stored) if key[2] in unknown]:  # as came out on the way
+            indexed.pop(each, None)
+            stored.pop(each, None)
+        doubled = Counter({key: count - 1 for key, count in indexed.items() if count > 1 and key in stored})
+        return _Differences(stored - indexed, indexed - stored - doubled, doubled)
 
-    def _differences(self, agents: list[str], since_us: int, until_us: int) -> tuple[set[Key], set[Key]]:
-        """What of a day the index lacks, and what it has more."""
-        indexed = set(self._indexed(since_us, until_us))
-        stored = set(self._stored(agents, since_us, until_us, Omissions()))
-        return stored - indexed, indexed - stored
-
-    def _stored(self, agents: list[str], since_us: int, until_us: int, left_out: Omissions) -> Iterator[Key]:
-        """All that there is to be found."""
-        for agent in agents:
+    def _stored(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[Key]:
+        """All that there is to be found. The agents are listed now: behind what the index was asked for."""
+        for agent in agents_of(self._engine):
             number, start = agent_hash(agent), len(agent_prefix(agent))
+            self._agents[number] = agent
+            if number in unknown:
+                continue
+            left_out = Omissions()
             end = start + ID_TAIL_CHARS - 1
             middle = end - SUFFIX_CHARS
             for line in stored_lines(self._engine, [agent], since_us, until_us, left_out):
                 yield id_stamp_to_us(line[start:middle].decode()), int(line[middle:end], 16), number
+            if left_out:
+                unknown.add(number)
 
-    def _indexed(self, since_us: int, until_us: int) -> Iterator[Key]:
+    def _indexed(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[Key]:
         """All that a search would find."""
-        plan = self._plan(since_us, until_us)
-        for source in (*plan.lasting, *self._sources.scanned(plan)):
-            yield from self._found(source, since_us, until_us)
-
-    def _plan(self, since_us: int, until_us: int) -> Plan:
-        wanted = Filters(RecordFilter(since_us=since_us, until_us=until_us))
         standing: Standing = self._sources.standings.now()
-        return self._sources.plan(standing, wanted)
+        plan = self._sources.plan(standing, Filters(RecordFilter(since_us=since_us, until_us=until_us)))
+        for source in (*plan.lasting, *self._sources.scanned(plan)):
+            yield from (key for key in self._found(source, since_us, until_us) if key[2] not in unknown)
 
     def _found(self, source: Source, since_us: int, until_us: int) -> Iterator[Key]:
         """The documents of a source, a portion at a time."""
@@ -212,16 +282,15 @@ class Audit:
                 places = partition.places([address for _, address in hits])
             yield from places
 
+    def _memory_id(self, key: Key) -> str:
+        agent = self._agents.get(key[2], "?")  # which has nothing any more
+        return f"{agent}_{iso_and_id_stamp(key[0])[1]}{number_suffix(key[1])}"
 
-def _sum_of(keys: Iterator[Key]) -> tuple[int, int]:
+
+def _sum_of(keys: Iterable[Key]) -> tuple[int, int]:
     """How many there are, and the sum of their hashes: the same for the same keys in any order."""
     count = total = 0
     for key in keys:
         count += 1
         total += hash(key)
     return count, total
-
-
-def _size_of(storage: Storage, path: str) -> int | None:
-    identity = storage.identify(path)
-    return None if identity is None else identity.size_bytes

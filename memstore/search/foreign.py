@@ -14,8 +14,8 @@ class IndexFailedError(StorageError):
 
     @property
     def is_disks(self) -> bool:
-        """Whether the disk refused (it is full, say), and the index may be sound."""
-        return "os error" in str(self)
+        """Whether the disk refused (it is full, say, or read-only), and the index may be sound."""
+        return any(sign in str(self) for sign in _DISKS)
 
 
 class QueryRefusedError(IndexFailedError):
@@ -26,6 +26,8 @@ class TooMuchAskedError(UsageError):
     """The index is sound, and its answer would be larger than it gives one."""
 
 
+_DISKS = ("os error", "IoError(Os {")
+"""How tantivy tells what the system told it."""
 _TOO_MUCH = "Aborting aggregation because"
 _REFUSALS = ("An invalid argument was passed", "Schema error", "The field does not exist")
 

@@ -16,8 +16,10 @@ from memstore.search.building import Building
 from memstore.search.compile import Compiler
 from memstore.search.course import Course, IndexReport, Progress
 from memstore.search.document import Documents
+from memstore.search.foreign import IndexFailedError
 from memstore.search.intake import Intake
 from memstore.search.ledger import ErasedMeanwhileError, Ledger
+from memstore.search.partition import has_merged
 from memstore.search.schema import Analyzer, IndexShape
 from memstore.search.settling import Settling
 from memstore.search.state import stale_months, state_of
@@ -142,6 +144,7 @@ class _Run:
             self._asked = set(rebuild) or self._ledger.months_anew()
         try:
             self._ledger.sweep()
+            self._take_over()
             while self._advance(build=build):
                 pass
         except ErasedMeanwhileError as erased:
@@ -155,6 +158,28 @@ class _Run:
         left = self._asked | stale_months(content, state_of(content))
         report.finished = report.finished and not left
         return report
+
+    def _take_over(self) -> None:
+        """Note the checksums of what tantivy has merged for an indexer that was killed before it could."""
+        content = self._ledger.content()
+        state = state_of(content)
+        for month in sorted(state.partitions.keys() - stale_months(content, state)):
+            try:
+                if has_merged(self._engine.storage, self._engine.paths.search, state.partitions[month]):
+                    self._writers.writer(month, state)  # which says what it has when it is closed
+                    self._writers.close()
+            except IndexFailedError as error:
+                if error.is_disks:
+                    raise
+                self._give_up(DamagedPartitionError(month, error))
+            except DamagedPartitionError as damaged:
+                self._give_up(damaged)
+
+    def _give_up(self, damaged: DamagedPartitionError) -> None:
+        # As text: a record that somebody keeps must not keep the writer, and its files, open with the error.
+        _log.error("%s; the search index of %s is built again", str(damaged), damaged.month)
+        self._writers.discard()
+        self._ledger.mark_stale({damaged.month})
 
     def _advance(self, *, build: bool) -> bool:
         """One round; whether another is due."""
@@ -174,8 +199,5 @@ class _Run:
                 return True
             return any(entry.ahead for entry in state.partitions.values())
         except DamagedPartitionError as damaged:
-            # As text: a record that somebody keeps must not keep the writer, and its files, open with the error.
-            _log.error("%s; the search index of %s is built again", str(damaged), damaged.month)
-            self._writers.discard()
-            self._ledger.mark_stale({damaged.month})
+            self._give_up(damaged)
             return True

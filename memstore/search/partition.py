@@ -186,7 +186,7 @@ def segments_of(storage: Storage, directory: str) -> dict[str, int | None]:
     Raises: as `opstamp_of`.
     """
     return {
-        segment.segment_id.replace("-", ""): None if segment.deletes is None else segment.deletes.opstamp
+        _stem(segment): None if segment.deletes is None else segment.deletes.opstamp
         for segment in _meta(storage, directory).segments
     }
 
@@ -205,6 +205,11 @@ class _Meta(msgspec.Struct):
     segments: list[_Segment]
 
 
+def _stem(segment: _Segment) -> str:
+    """How the names of its files begin."""
+    return segment.segment_id.replace("-", "")
+
+
 def _meta(storage: Storage, directory: str) -> _Meta:
     path = os.path.join(directory, META)
     try:
@@ -217,46 +222,82 @@ def _meta(storage: Storage, directory: str) -> _Meta:
         raise IndexFailedError(f"{path}: {error}") from error
 
 
-def verify_partition(storage: Storage, root: str, entry: PartitionEntry, verified: set[str]) -> None:
+def verify_partition(
+    storage: Storage, root: str, entry: PartitionEntry, verified: set[str], *, checksums: bool = True
+) -> None:
     """Compare a partition's files with what the state says, but for those that are ``verified``.
 
-    The caller holds the index lock.
+    Args:
+        storage: where it lies.
+        root: the directory of all partitions.
+        entry: what the state says of it.
+        verified: names of files (``directory/file``); added to.
+        checksums: read them; otherwise their sizes are compared.
 
     Raises:
         IndexFailedError: it is damaged or missing.
     """
-    _verify(storage, os.path.join(root, entry.directory), entry, verified, lambda: False)
+    _verify(storage, os.path.join(root, entry.directory), entry, verified, lambda: False, checksums=checksums)
+
+
+def has_merged(storage: Storage, root: str, entry: PartitionEntry) -> bool:
+    """Whether tantivy has merged segments of a partition and nobody has told the state, for the indexer was killed.
+
+    Raises: as `opstamp_of`.
+    """
+    return _has_merged(_meta(storage, os.path.join(root, entry.directory)), entry)
+
+
+def _has_merged(meta: _Meta, entry: PartitionEntry) -> bool:
+    """A merge changes no records, so the number of the commit stays; a segment is new to the state."""
+    known = {name.partition(".")[0] for name in entry.files}
+    return meta.opstamp == entry.opstamp and any(_stem(segment) not in known for segment in meta.segments)
 
 
 def _verify(
-    storage: Storage, directory: str, entry: PartitionEntry, verified: set[str], is_written: Callable[[], bool]
+    storage: Storage,
+    directory: str,
+    entry: PartitionEntry,
+    verified: set[str],
+    is_written: Callable[[], bool],
+    *,
+    checksums: bool = True,
 ) -> None:
     missing: list[str] = []
     for name, (size, xxh3) in entry.files.items():
-        known = f"{entry.directory}/{name}"
+        known, path = f"{entry.directory}/{name}", os.path.join(directory, name)
         if known in verified:
             continue
         try:
-            found = file_checksum(storage, os.path.join(directory, name))
+            is_right = file_checksum(storage, path) == (size, xxh3) if checksums else _size_of(storage, path) == size
         except FileNotFoundError:
             missing.append(name)
             continue
         except StorageError as error:
             raise IndexFailedError(f"{directory}: {error}") from error
-        if found != (size, xxh3):
+        if not is_right:
             # Replaced by each commit and each merge; the state follows, unless the indexer was killed before.
-            if name == META and (is_written() or opstamp_of(storage, directory) > entry.opstamp):
+            if name == META and (_is_ahead(_meta(storage, directory), entry) or is_written()):
                 continue
-            raise IndexFailedError(
-                f"{os.path.join(directory, name)} is damaged; the search index of this month is built again"
-            )
-        if name != META:
+            raise IndexFailedError(f"{path} is damaged")
+        if name != META and checksums:
             verified.add(known)
     if missing:
         # Merged away by what came after the state was read, if tantivy does not need them any more.
-        segments = segments_of(storage, directory)
+        meta = _meta(storage, directory)
+        segments = {_stem(segment) for segment in meta.segments}
         lost = [name for name in missing if name.partition(".")[0] in segments and not name.endswith(".del")]
-        if lost or file_checksum(storage, os.path.join(directory, META)) == entry.files.get(META):
-            raise IndexFailedError(
-                f"{os.path.join(directory, missing[0])} is missing; the search index of this month is built again"
-            )
+        if lost or not _is_ahead(meta, entry):
+            raise IndexFailedError(f"{os.path.join(directory, missing[0])} is missing")
+
+
+def _is_ahead(meta: _Meta, entry: PartitionEntry) -> bool:
+    """Whether the list is of a commit or a merge that the state does not know yet."""
+    return meta.opstamp > entry.opstamp or _has_merged(meta, entry)
+
+
+def _size_of(storage: Storage, path: str) -> int:
+    identity = storage.identify(path)
+    if identity is None:
+        raise FileNotFoundError(path)
+    return identity.size_bytes

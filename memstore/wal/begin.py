@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import os
 
-from memstore.errors import StorageError
+from memstore.errors import CorruptionError, StorageError
 from memstore.fs.atomic import temporary_path, try_unlink
 from memstore.fs.storage import Storage, StorageFile
+
+LANES_ARE_GONE = (
+    "the directory is missing, and what had not been merged with it; some tools that copy trees leave out what is empty"
+)
+
+
+def lanes_are_gone(directory: str) -> CorruptionError:
+    """What to tell where the directory of the lanes is not there: nobody knows what was in it."""
+    return CorruptionError(directory, offset_bytes=0, length_bytes=0, reason=LANES_ARE_GONE)
 
 
 def begin_lane(storage: Storage, path: str, header: bytes) -> StorageFile:

@@ -17,7 +17,7 @@ from memstore.errors import StorageError
 from memstore.format.lane import encode_header
 from memstore.format.names import StorePaths, lane_name
 from memstore.fs.storage import Storage, StorageFile
-from memstore.wal.begin import begin_lane
+from memstore.wal.begin import begin_lane, lanes_are_gone
 from memstore.wal.mirror import Mirror
 
 MirrorLost = Callable[[StorageError], None]
@@ -140,8 +140,12 @@ def create_lane(
 
     Raises:
         StorageFullError: no space; nothing was created.
+        CorruptionError: the directory of the lanes is not there.
     """
     path = os.path.join(paths.lanes, lane_name(writer_number, token))
     header = encode_header(store=store_id, writer=writer_number, at=at_us, durability="fsync" if durable else "os")
-    file = begin_lane(storage, path, header)
+    try:
+        file = begin_lane(storage, path, header)
+    except FileNotFoundError as error:
+        raise lanes_are_gone(paths.lanes) from error
     return LaneWriter(file, path, end=len(header), durable=durable, created_s=created_s)

@@ -11,6 +11,7 @@ The names of tantivy's files are drawn by itself: a story with an index is repla
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -71,10 +72,11 @@ class TantivyDisk:
 
     def _stamps(self, directory: str) -> dict[str, Stamp]:
         found = {}
-        for entry in os.scandir(f"{self._real}/{directory}"):
-            if not entry.name.endswith(".lock") and not entry.name.startswith(".tmp"):
-                at = entry.stat()
-                found[entry.name] = (at.st_mtime_ns, at.st_size, at.st_ino)
+        for name in os.listdir(f"{self._real}/{directory}"):
+            if not name.endswith(".lock") and not name.startswith(".tmp"):
+                with contextlib.suppress(FileNotFoundError):  # a merge has just ended
+                    at = os.stat(f"{self._real}/{directory}/{name}")
+                    found[name] = (at.st_mtime_ns, at.st_size, at.st_ino)
         return found
 
     def _catch_up(self, path: str) -> None:
@@ -87,23 +89,24 @@ class TantivyDisk:
     def _repeat(self, directory: str) -> None:
         known = self._known[directory]
         try:
-            there = self._stamps(directory)
+            there, content = self._look_at(directory)
         except FileNotFoundError:
             return
-        changed = [name for name, stamp in there.items() if known.get(name) != stamp]
+        changed = list(content)
         gone = [name for name in known if name not in there]
         if not changed and not gone:
             return
         top = f"{self._below}/{directory}"
         segments = sorted((name for name in changed if name not in (META, OWNED)), key=lambda name: there[name])
         if segments and OWNED in there:
-            self._replace(f"{top}/{OWNED}", self._owned(directory, gone))
+            owned = {*json.loads(content.get(OWNED, b"[]")), *gone} - {OWNED}  # as it was while what is gone was there
+            self._replace(f"{top}/{OWNED}", json.dumps(sorted(owned)).encode())
         for name in segments:
-            self._write(f"{top}/{name}", self._content(directory, name))
+            self._write(f"{top}/{name}", content[name])
             known[name] = there[name]
         if META in changed:
             self.inner.sync_directory(top)
-            self._replace(f"{top}/{META}", self._content(directory, META))
+            self._replace(f"{top}/{META}", content[META])
             known[META] = there[META]
         for name in gone:
             if self.inner.exists(f"{top}/{name}"):
@@ -112,16 +115,22 @@ class TantivyDisk:
         if gone:
             self.inner.sync_directory(top)
         if OWNED in changed:
-            self._replace(f"{top}/{OWNED}", self._content(directory, OWNED))
+            self._replace(f"{top}/{OWNED}", content[OWNED])
             known[OWNED] = there[OWNED]
 
-    def _owned(self, directory: str, gone: list[str]) -> bytes:
-        """The list as it was while what is gone was there still."""
-        return json.dumps(sorted({*json.loads(self._content(directory, OWNED)), *gone} - {OWNED})).encode()
-
-    def _content(self, directory: str, name: str) -> bytes:
-        with open(f"{self._real}/{directory}/{name}", "rb") as file:
-            return file.read()
+    def _look_at(self, directory: str) -> tuple[dict[str, Stamp], dict[str, bytes]]:
+        """What is there, and what is in those files that have changed; of one moment between tantivy's merges."""
+        known = self._known[directory]
+        while True:
+            there = self._stamps(directory)
+            content = {}
+            with contextlib.suppress(FileNotFoundError):
+                for name, stamp in there.items():
+                    if known.get(name) != stamp:
+                        with open(f"{self._real}/{directory}/{name}", "rb") as file:
+                            content[name] = file.read()
+                if self._stamps(directory) == there:
+                    return there, content
 
     def _write(self, path: str, data: bytes) -> None:
         if self.inner.exists(path):  # it could not be written whole, or synced

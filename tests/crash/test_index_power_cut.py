@@ -1,6 +1,6 @@
 """The power goes while an index is made and added to: a search finds what reading finds, then and after the next run.
 
-`test_state_machine` does the same among everything else; here every call of an indexer has its turn.
+`test_state_machine` does the same among everything else; here each call of a story has its turn, or a share of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from tantivy_disk import TantivyDisk, TantivyDisks, tantivy_on_simulated_disks
 
 from memstore.finder import Finder
 from memstore.format.names import StorePaths
+from memstore.lifecycle.lifecycle import Lifecycle
+from memstore.ops.check_index import check_index
+from memstore.ops.report import CheckReport
 from memstore.testing.crashing import CrashingStorage
 
 SEARCH = StorePaths(ROOT).search
@@ -47,32 +50,39 @@ def records(first: int, count: int) -> list[dict[str, object]]:
     ]
 
 
-def indexed_twice(machine: Machine) -> None:
-    """A build, and then three commits on what was built, of records in lanes and of what was forgotten."""
+def indexed_again_and_again(machine: Machine) -> None:
+    """A build, and then as many commits on what was built as make tantivy merge, of what was appended and forgotten."""
     engine = machine.engine()
     finder = Finder(engine)
     put_many(engine, records(0, 30))
     engine.drain(timeout_s=0)
     finder.index()
-    for first in (30, 40, 50):
-        put_many(engine, records(first, 10))
-        engine.drain(timeout_s=0)
+    for number in range(9):
+        ids = put_many(engine, records(30 + 5 * number, 5))
+        if number % 3 == 0:
+            engine.drain(timeout_s=0)
+        if number % 4 == 3:
+            with machine.journal.forgetting(ids[:1]):
+                Lifecycle(engine).forgetter.forget(ids[:1])
         finder.index()
     check_search(engine, finder)
 
 
 def search_again(machine: Machine) -> bool:
-    """All is found; whether the index was as its last commit had it."""
+    """See that all is found; whether the index was as its last commit had it, and a check says so."""
     engine = machine.engine()
     finder = Finder(engine)
     check(engine, machine.journal, settle=False)
+    quick, full = CheckReport(ROOT, full=False), CheckReport(ROOT, full=True)
+    for report in (quick, full):
+        check_index(engine, report)
     notes = check_search(engine, finder)
     assert engine.drain(timeout_s=0).pending == []
     finder.index()
     check_search(engine, finder)
     assert finder.status()["ready"]
     assert not finder.status()["stale"]
-    return not any("is damaged" in note for note in notes)
+    return quick.is_clean and full.is_clean and not any("is damaged" in note for note in notes)
 
 
 def found_after(machine: Machine, seed: int) -> Machine:
@@ -83,12 +93,12 @@ def found_after(machine: Machine, seed: int) -> Machine:
 
 def test_the_power_goes_at_any_call_of_an_indexer() -> None:
     sample = machine_of("sample")
-    assert not sample.run(indexed_twice)
+    assert not sample.run(indexed_again_and_again)
     calls = sample.storage.power.calls
     cases = min(int(24 * ROUNDS), calls)
     for call in (1 + number * calls // cases for number in range(cases)):
         machine = machine_of(str(call))
-        machine.run(indexed_twice, cut_at=call)
+        machine.run(indexed_again_and_again, cut_at=call)
         machine.die()
         assert all(search_again(found_after(machine, seed)) for seed in range(SEEDS))
 
@@ -106,10 +116,10 @@ def test_an_index_whose_commits_are_not_synced_and_that_nobody_verifies_is_caugh
     monkeypatch.setattr(TantivyDisk, "sync_directory", sync_others)
     # A file that got the inode of an old list would make its replacement durable with itself.
     machine = machine_of("control", CrashingStorage(reuse_inodes=False))
-    machine.run(indexed_twice)
+    machine.run(indexed_again_and_again)
     machine.die()
     assert not all(search_again(found_after(machine, seed)) for seed in range(10 * SEEDS))
-    monkeypatch.setattr("memstore.search.partition._verify", lambda *_: None)
+    monkeypatch.setattr("memstore.search.partition._verify", lambda *_, **__: None)
     with pytest.raises(AssertionError, match="a search does not find"):
         for seed in range(10 * SEEDS):
             search_again(found_after(machine, seed))

@@ -15,7 +15,7 @@ import pytest
 from rich_store import AGENTS, SETTINGS, files_of, open_rich
 from support import T0_US, files_named, flip, lane_files, make_engine, put_many
 
-from memstore import AsyncMemStore, MemStore, NotFoundError, VersionError
+from memstore import AsyncMemStore, CorruptionError, MemStore, NotFoundError, VersionError
 from memstore.clock import WallClock
 from memstore.codec.checksum import checksum
 from memstore.format.checked import decode_checked, encode_checked
@@ -394,6 +394,25 @@ def test_a_store_without_its_first_file_is_checked_by_its_directories(rich: str,
 
 
 # -- what could not be looked at
+
+
+def test_lanes_whose_directory_has_gone_are_damage_and_every_agent_is_looked_at(rich: str, look: Look) -> None:
+    """It may have been empty, and left out by a tool that copies trees; nobody can tell."""
+    before = look(rich, full=True)
+    shutil.rmtree(StorePaths(rich).lanes)
+    for full in (False, True):
+        report = look(rich, full=full)
+        found = [each for each in report.findings if each.path == StorePaths(rich).lanes]
+        assert [(each.kind, each.severity, each.repair) for each in found] == [
+            ("lane", "damage", "make it anew, empty")
+        ]
+        assert "leave out what is empty" in found[0].reason
+        assert report.checked.agents == before.checked.agents
+    with open_rich(rich, read_only=True) as store:
+        with pytest.raises(CorruptionError, match="the directory is missing"):
+            store.agent("hot").recent(1)
+        assert store.agents()
+        assert list(store.agent(store.agents()[0]).lines(on_damage="skip"))
 
 
 def test_a_volume_that_is_not_mounted_is_told_and_the_rest_is_checked(rich: str, look: Look) -> None:

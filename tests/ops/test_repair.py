@@ -278,6 +278,19 @@ def test_a_repair_is_planned_first_and_a_plan_changes_nothing(rich: str) -> None
     assert {"hold_everything", "salvage_file", "write_manifest", "release_lane"} <= set(kinds(plan)) & set(told)
 
 
+def test_lanes_whose_directory_has_gone_get_a_new_one(rich: str, lines: Lines) -> None:
+    lanes = StorePaths(rich).lanes
+    with open_rich(rich) as store:
+        store.drain()
+    shutil.rmtree(lanes)
+    assert kinds(mend(rich, plan_only=True)) == ["start_anew"]
+    assert not os.path.exists(lanes)
+    assert kinds(mend(rich)) == ["start_anew"]
+    assert lines_in(rich) == lines
+    with open_rich(rich) as store:
+        assert store.get(store.append(agent_id="new", content="goes on")) is not None
+
+
 def test_a_store_that_is_whole_is_left_alone_and_a_second_repair_does_nothing(rich: str, lines: Lines) -> None:
     before = {path: content(path) for path in files_of(rich) if ".lane" not in path}
     report = mend(rich)

@@ -55,7 +55,7 @@ def repair_copy(
 
     report = look()
     damaged = [finding for finding in report.before.findings if finding.severity != "note"]
-    for step in _steps(damaged):
+    for step in _steps(damaged, StorePaths(report.before.root).lanes):
         report.steps.append(step)
         if on_step is not None:
             on_step(step)
@@ -70,7 +70,7 @@ def repair_copy(
     return report
 
 
-def _steps(findings: Iterable[Finding]) -> Iterator[RepairStep]:
+def _steps(findings: Iterable[Finding], lanes: str) -> Iterator[RepairStep]:
     """Each file once, in the order in which they were found."""
     seen: set[str] = set()
     for finding in findings:
@@ -80,6 +80,8 @@ def _steps(findings: Iterable[Finding]) -> Iterator[RepairStep]:
         path, agent = finding.path, finding.agent
         if finding.severity == "unread" or finding.kind in ("store_file", "shard", "archive"):
             yield RepairStep("withheld", path, f"{path} is left as it is: {finding.reason}.", agent)
+        elif path == lanes:
+            yield RepairStep("start_anew", path, f"Make {path} anew, and copy what the store has as files.")
         elif finding.kind == "lane":
             sentence = f"Merge what the store has of {path}, copy it as files, and let that lane go."
             yield RepairStep("release_lane", path, sentence, agent)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from memstore.engine.engine import Engine
-from memstore.format.names import lane_token
+from memstore.format.names import is_lane_name, lane_token
 from memstore.fs.lock import HeldLocks, locked
 from memstore.lifecycle.commit import LOCK_WAIT_S
 from memstore.ops.finding import Finding
@@ -19,7 +19,9 @@ from memstore.ops.repair.repair_run import RepairRun
 def repair_lanes(run: RepairRun, engine: Engine, findings: Iterable[Finding]) -> None:
     """Release lanes that could not be merged and take back those that are lost, or tell how."""
     paths = {finding.path for finding in findings if finding.kind == "lane" and finding.severity == "damage"}
-    damaged = {lane_token(os.path.basename(path)) for path in paths}
+    damaged = {lane_token(name) for name in map(os.path.basename, paths) if is_lane_name(name)}
+    if engine.storage.identify(engine.paths.lanes) is None:  # of a plan: it is not made anew yet
+        return
     planner = LanePlanner(engine, run.copies)
     engine.lanes.forget()
     for path in lanes_to_release(engine, damaged):

@@ -15,7 +15,7 @@ from memstore.errors import CorruptionError
 from memstore.format.checked import states_the_same, verified_body
 from memstore.format.holds_file import Hold, decode_holds_file, encode_holds_file
 from memstore.format.names import StorePaths
-from memstore.fs.atomic import read_file, replace_file, try_unlink
+from memstore.fs.atomic import make_one_directory, read_file, replace_file, try_unlink
 from memstore.fs.lock import locked
 from memstore.fs.storage import Storage
 from memstore.ops.finding import Finding
@@ -68,6 +68,8 @@ class SmallFileRepair:
                 yield self._forgotten(finding, quarantine)
             elif finding.kind in _ANEW:
                 yield self._anew(finding.path, quarantine)
+            elif finding.path == self._paths.lanes:
+                yield self._lanes(quarantine)
 
     # -- HOLDS.json
 
@@ -160,6 +162,14 @@ class SmallFileRepair:
             f"Blank the line at {offset} of {path}. If it noted an erasure that had not ended, ask for that once more; "
             "if it noted what was forgotten, a repair of that agent's MANIFEST will not know of it.",
         )
+
+    # -- the directory of the lanes
+
+    def _lanes(self, quarantine: Quarantine | None) -> RepairStep:
+        path = self._paths.lanes
+        if quarantine is not None:
+            make_one_directory(self._storage, path)
+        return RepairStep("start_anew", path, f"Make {path} anew. What had not been merged is gone with the old one.")
 
     # -- files that are lost without harm
 
