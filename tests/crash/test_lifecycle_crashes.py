@@ -200,7 +200,7 @@ def a_line_that_could_not_be_taken_back(machine: Machine) -> None:
     manifest = os.path.join(engine.catalog.state.homes("a")[0], MANIFEST)
     last = sum(action.agent == "a" for action in Lifecycle(engine).manager.plan())
     machine.storage.power.fail("write", call=last, path=manifest, error=disk_full, written_bytes=100_000)
-    machine.storage.power.fail("sync_data", call=last, path=manifest)
+    machine.storage.power.fail_sync(call=last, path=manifest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("memstore.lifecycle.manager.ROUNDS_MAX", 1)  # the second would clean up
         assert [type(error) for _, error in maintain(machine, engine).failed] == [WriterBrokenError]
