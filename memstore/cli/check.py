@@ -28,10 +28,10 @@ from memstore.store import open_engine
 COLUMNS = ("severity", "kind", "path", "offset_bytes", "length_bytes", "records", "agent", "reason", "repair")
 _DESCRIPTION = """\
 Look for damage: without --full at the structure (MANIFESTs, names, sizes, lanes, small files), with it at every byte,
-every record, every count, and whether a search would find each record. Nothing is changed or locked; writers and
-maintenance go on meanwhile. Exits with 7 if something is damaged, with 6 if something could not be looked at.
-`memstore repair --plan` says what can be done. With --copy it looks at the second copy, and whether each record that
-the store has acknowledged is there."""
+every record, every count, and whether a search would find each record. Nothing of the store is changed or locked;
+writers and maintenance go on meanwhile. Exits with 7 if something is damaged, with 6 if something could not be looked
+at. `memstore repair --plan` says what can be done. With --copy it looks at the second copy, and whether each record
+that the store has acknowledged is there."""
 
 
 def add_parser(commands: Any) -> None:

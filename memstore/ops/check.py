@@ -2,7 +2,8 @@
 
 Takes no lock and changes nothing, so it runs beside writers, merges and movers, and on a store that may only be read.
 What it finds while something changes is looked at once more before it is told. It needs no STORE.json: where that is
-damaged, the directories below the root say what there is.
+damaged, the directories below the root say what there is. What a search would find is not its matter: that needs an
+open store (`memstore.ops.check_index`).
 
 The two levels are those of SQLite's ``quick_check`` and ``integrity_check`` and of restic's ``check`` and
 ``check --read-data``. As there, damage is told and counted, never mended here: `memstore.ops.repair` does that.
