@@ -95,7 +95,7 @@ def test_the_power_goes_at_any_call_of_an_indexer() -> None:
     sample = machine_of("sample")
     assert not sample.run(indexed_again_and_again)
     calls = sample.storage.power.calls
-    cases = min(int(24 * ROUNDS), calls)
+    cases = min(int(12 * ROUNDS), calls)
     for call in (1 + number * calls // cases for number in range(cases)):
         machine = machine_of(str(call))
         machine.run(indexed_again_and_again, cut_at=call)
