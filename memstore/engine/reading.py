@@ -82,6 +82,11 @@ class Reading:
 
     def scan(self, *, since_us: int, until_us: int, newest_first: bool) -> Iterator[bytes]:
         """Lines of ``[since_us, until_us)`` in time order, without line breaks."""
+        for lines in self.portions(since_us=since_us, until_us=until_us, newest_first=newest_first):
+            yield from lines
+
+    def portions(self, *, since_us: int, until_us: int, newest_first: bool) -> Iterator[list[bytes]]:
+        """`scan`, as many lines at a time as come at once; one at least."""
         if until_us <= since_us:
             return
         sweep = self._sweep_down if newest_first else self._sweep_up
@@ -96,7 +101,7 @@ class Reading:
                         complete = False
                         break
                     self._moves = 0  # it has got on: only moves in a row count
-                    yield from lines
+                    yield lines
                     if newest_first:
                         high = lines[-1]
                     else:

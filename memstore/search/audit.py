@@ -1,8 +1,8 @@
 """Is the index what the store is? Its files against their checksums, its records against the store's.
 
 Searches and indexers go on meanwhile, so both sides are taken as a search takes them (`memstore.search.sources`): first
-what it would find, then what is there. They are compared by counts and sums of hashes, a month at first and then half
-of what differs, again and again; what is left is told if it still differs at a second look.
+what it would find, then what is there. They are compared by counts and sums over what is different in each id, a month
+at first and then half of what differs, again and again; what is left is told if it still differs at a second look.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
+from operator import mul
 from typing import Literal
 
 import msgspec
+import tantivy
 
 from memstore.engine.engine import Engine
 from memstore.errors import CorruptionError, MemstoreError, StorageError
@@ -27,19 +30,21 @@ from memstore.search.filters import Filters
 from memstore.search.foreign import IndexFailedError
 from memstore.search.months import month_span_us
 from memstore.search.omissions import Omissions
-from memstore.search.partition import verify_partition
+from memstore.search.partition import Partition, verify_partition
 from memstore.search.schema import Analyzer, IndexShape, agent_hash
 from memstore.search.source import Source, SourceFailedError, searching
 from memstore.search.sources import Sources, StandingChangedError
 from memstore.search.standing import Standing
 from memstore.search.state import CONSUMER, PartitionEntry, state_of
-from memstore.search.survey import agents_of, months_of, stored_lines
+from memstore.search.survey import agents_of, months_of, stored_portions
 from memstore.search.tail import TAIL_BYTES_MAX, behind_bytes
 from memstore.timestamps import id_stamp_to_us, iso_and_id_stamp
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 50_000
-"""Records of either side that are held at a time."""
+"""Records of either side that are held at a time to tell which ones differ."""
+_PORTION = 10_000
+"""Records of one side that are read at a time."""
 _LOOKS_MAX = 20
 Key = tuple[int, int, int]
 """What a memory id is made of: see `memstore.search.partition.Place`, which is one."""
@@ -159,7 +164,7 @@ class Audit:
             if standing.content is None or month in standing.stale:
                 return []  # it is scanned, and built anew
             try:
-                found = [] if entry is None else self._of_files(month, entry, full=full)
+                found = [] if entry is None else self._of_files(month, entry, full=full, open_it=compare)
                 return found + self._of_records(month, entry) if compare else found
             except StandingChangedError as changed:
                 _log.debug("%s", changed)
@@ -181,9 +186,12 @@ class Audit:
         reason = str(error).removeprefix(path).lstrip(f"{os.sep}: ")
         return Discrepancy("unread" if refused else "damage", path, reason, month)
 
-    def _of_files(self, month: str, entry: PartitionEntry, *, full: bool) -> list[Discrepancy]:
-        """Raises: IndexFailedError: a file is not what it should be."""
-        verify_partition(self._engine.storage, self._engine.paths.search, entry, set(), checksums=full)
+    def _of_files(self, month: str, entry: PartitionEntry, *, full: bool, open_it: bool) -> list[Discrepancy]:
+        """Raises: IndexFailedError: a file is not what it should be, or it cannot be opened."""
+        if open_it:  # which verifies it; and a plan would leave out one that cannot be opened
+            self._sources.partitions.open(entry)
+        else:
+            verify_partition(self._engine.storage, self._engine.paths.search, entry, set(), checksums=full)
         if not entry.lacks:
             return []
         reason = f"{entry.lacks} damaged piece(s) of the store were left out when it was built"
@@ -193,8 +201,6 @@ class Audit:
 
     def _of_records(self, month: str, entry: PartitionEntry | None) -> list[Discrepancy]:
         """Raises: IndexFailedError, SourceFailedError, StandingChangedError: it cannot be searched."""
-        if entry is not None:
-            self._sources.partitions.open(entry)  # a plan would leave out one that cannot be opened
         first, end = month_span_us(month)
         unknown: set[int] = set()
         found = self._differences(first, end, unknown)
@@ -218,8 +224,8 @@ class Audit:
         waiting = [(since_us, until_us)]
         while waiting:
             since_us, until_us = waiting.pop()
-            indexed = _sum_of(self._indexed(since_us, until_us, unknown))
-            stored = _sum_of(self._stored(since_us, until_us, unknown))
+            indexed = _sum_of(self._indexed_suffixes(since_us, until_us, unknown))
+            stored = _sum_of(self._stored_suffixes(since_us, until_us, unknown))
             if indexed == stored:
                 continue
             if max(indexed[0], stored[0]) > _AT_ONCE and until_us - since_us > 1:
@@ -234,16 +240,18 @@ class Audit:
         return found
 
     def _difference(self, since_us: int, until_us: int, unknown: set[int]) -> _Differences:
-        indexed = Counter(self._indexed(since_us, until_us, unknown))
-        stored = Counter(self._stored(since_us, until_us, unknown))
-        for each in [key for key in (*indexed, *stored) if key[2] in unknown]:  # as came out on the way
+        indexed = Counter(chain.from_iterable(self._indexed_keys(since_us, until_us)))
+        stored = Counter(self._stored_keys(since_us, until_us, unknown))
+        for each in [key for key in (*indexed, *stored) if key[2] in unknown]:
             indexed.pop(each, None)
             stored.pop(each, None)
         doubled = Counter({key: count - 1 for key, count in indexed.items() if count > 1 and key in stored})
         return _Differences(stored - indexed, indexed - stored - doubled, doubled)
 
-    def _stored(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[Key]:
-        """All that there is to be found. The agents are listed now: behind what the index was asked for."""
+    # What there is to be found. The agents are listed behind what the index was asked for.
+
+    def _stored(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[tuple[int, list[bytes]]]:
+        """Hashes of agents, and what their records' ids end with."""
         for agent in agents_of(self._engine):
             number, start = agent_hash(agent), len(agent_prefix(agent))
             self._agents[number] = agent
@@ -251,46 +259,79 @@ class Audit:
                 continue
             left_out = Omissions()
             end = start + ID_TAIL_CHARS - 1
-            middle = end - SUFFIX_CHARS
-            for line in stored_lines(self._engine, [agent], since_us, until_us, left_out):
-                yield id_stamp_to_us(line[start:middle].decode()), int(line[middle:end], 16), number
+            tails: list[bytes] = []
+            for lines in stored_portions(self._engine, agent, since_us, until_us, left_out):
+                tails += [line[start:end] for line in lines]
+                if len(tails) >= _PORTION:
+                    yield number, tails
+                    tails = []
+            if tails:
+                yield number, tails
             if left_out:
                 unknown.add(number)
 
-    def _indexed(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[Key]:
-        """All that a search would find."""
+    def _stored_suffixes(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[list[int]]:
+        for _, tails in self._stored(since_us, until_us, unknown):
+            yield list(map(int, [tail[-SUFFIX_CHARS:] for tail in tails], repeat(16)))
+
+    def _stored_keys(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[Key]:
+        for number, tails in self._stored(since_us, until_us, unknown):
+            for tail in tails:
+                stamp, suffix = tail[:-SUFFIX_CHARS], tail[-SUFFIX_CHARS:]
+                yield id_stamp_to_us(stamp.decode()), int(suffix, 16), number
+
+    # What a search would find.
+
+    def _indexed(self, since_us: int, until_us: int) -> Iterator[tuple[Partition, list[tantivy.DocAddress]]]:
+        """Documents, a portion at a time."""
         standing: Standing = self._sources.standings.now()
         plan = self._sources.plan(standing, Filters(RecordFilter(since_us=since_us, until_us=until_us)))
         for source in (*plan.lasting, *self._sources.scanned(plan)):
-            yield from (key for key in self._found(source, since_us, until_us) if key[2] not in unknown)
+            for addresses in self._found(source, since_us, until_us):
+                yield source.partition, addresses
 
-    def _found(self, source: Source, since_us: int, until_us: int) -> Iterator[Key]:
-        """The documents of a source, a portion at a time."""
-        partition = source.partition
+    def _found(self, source: Source, since_us: int, until_us: int) -> Iterator[list[tantivy.DocAddress]]:
         waiting = [(since_us, until_us)]
         while waiting:
             since_us, until_us = waiting.pop()
             must = [self._compiler.time_range(since_us, until_us), *source.must]
             query = self._compiler.all_of(must, not_any=source.must_not)
-            with searching(partition):
-                count = matching(partition.searcher.search(query, 1))
-                if count > _AT_ONCE and until_us - since_us > 1:
+            with searching(source.partition):
+                result = source.partition.searcher.search(query, _PORTION)
+                count = matching(result)
+                if count > _PORTION and until_us - since_us > 1:
                     middle = (since_us + until_us) // 2
                     waiting += [(middle, until_us), (since_us, middle)]
                     continue
-                hits = partition.searcher.search(query, max(count, 1)).hits
-                places = partition.places([address for _, address in hits])
-            yield from places
+                hits = result.hits if count <= _PORTION else source.partition.searcher.search(query, count).hits
+            yield [address for _, address in hits]
+
+    def _indexed_suffixes(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[list[int]]:
+        for partition, addresses in self._indexed(since_us, until_us):
+            with searching(partition):
+                if unknown:
+                    yield [suffix for _, suffix, number in partition.keys(addresses) if number not in unknown]
+                else:
+                    yield partition.suffixes(addresses)
+
+    def _indexed_keys(self, since_us: int, until_us: int) -> Iterator[Iterable[Key]]:
+        for partition, addresses in self._indexed(since_us, until_us):
+            with searching(partition):
+                yield partition.keys(addresses)
 
     def _memory_id(self, key: Key) -> str:
         agent = self._agents.get(key[2], "?")  # which has nothing any more
         return f"{agent}_{iso_and_id_stamp(key[0])[1]}{number_suffix(key[1])}"
 
 
-def _sum_of(keys: Iterable[Key]) -> tuple[int, int]:
-    """How many there are, and the sum of their hashes: the same for the same keys in any order."""
-    count = total = 0
-    for key in keys:
-        count += 1
-        total += hash(key)
-    return count, total
+def _sum_of(portions: Iterable[list[int]]) -> tuple[int, int, int]:
+    """How many suffixes there are, their sum, and that of their squares: the same for the same ones in any order.
+
+    A suffix is a writer's number and a count, or a hash of what was imported: nearly no two records have the same.
+    """
+    count = total = squares = 0
+    for portion in portions:
+        count += len(portion)
+        total += sum(portion)
+        squares += sum(map(mul, portion, portion))
+    return count, total, squares

@@ -9,7 +9,7 @@ the newest commit only, so such a partition is *ahead*: it has records that the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -121,8 +121,17 @@ class Partition:
 
     def places(self, addresses: list[tantivy.DocAddress]) -> list[Place]:
         """What each document's memory id is made of."""
+        return list(map(Place._make, self.keys(addresses)))
+
+    def keys(self, addresses: list[tantivy.DocAddress]) -> Iterator[tuple[int, int, int]]:
+        """`places` as plain tuples, in a third of the time."""
         columns: list[list[Any]] = [self.searcher.fast_field_values(name, addresses) for name in _ID_COLUMNS]
-        return list(map(Place._make, zip(*columns, strict=True)))
+        return zip(*columns, strict=True)
+
+    def suffixes(self, addresses: list[tantivy.DocAddress]) -> list[int]:
+        """Those of each document's memory id."""
+        found: list[Any] = self.searcher.fast_field_values(SUFFIX, addresses)
+        return found
 
     def agents(self) -> list[str]:
         """Every agent that has, or had, a document."""

@@ -60,11 +60,19 @@ def stored_lines(
 ) -> Iterator[bytes]:
     """Lines of these agents in ``[since_us, until_us)`` as reads give them; what is damaged goes to ``left_out``."""
     for agent in agents:
-        try:
-            reading = Reading(engine.builder, agent, left_out.add)
-            yield from reading.scan(since_us=since_us, until_us=until_us, newest_first=False)
-        except MemstoreError as error:
-            left_out.add(error)
+        for lines in stored_portions(engine, agent, since_us, until_us, left_out):
+            yield from lines
+
+
+def stored_portions(
+    engine: Engine, agent: str, since_us: int, until_us: int, left_out: Omissions
+) -> Iterator[list[bytes]]:
+    """`stored_lines` of one agent, as many at a time as come at once."""
+    try:
+        reading = Reading(engine.builder, agent, left_out.add)
+        yield from reading.portions(since_us=since_us, until_us=until_us, newest_first=False)
+    except MemstoreError as error:
+        left_out.add(error)
 
 
 def month_lines(engine: Engine, agents: list[str], month: str, left_out: Omissions) -> Iterator[bytes]:

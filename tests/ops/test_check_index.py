@@ -126,6 +126,7 @@ def test_an_index_that_searches_can_rely_on_is_clean(
     at_once: int,
 ) -> None:
     monkeypatch.setattr(audit, "_AT_ONCE", at_once)
+    monkeypatch.setattr(audit, "_PORTION", at_once)
     change(store)
     assert findings(store) == []
     clock.advance(40 * US_PER_DAY / 1e6)
