@@ -132,11 +132,11 @@ class Audit:
             if compare:
                 months |= months_of(self._engine, Omissions())
             for month in sorted(months, reverse=True):
-                try:
-                    yield from self._month(month, full=full, compare=compare)
-                except (MemstoreError, FileNotFoundError) as error:
-                    yield Discrepancy("unread", self._engine.paths.search, str(error), month)
-                self._sources.clear()
+                found = self._looked_at(month, full=full, compare=compare)
+                if any(each.severity != "note" for each in found):
+                    _log.info("%s: looked at again, for %s", month, "; ".join(each.reason for each in found))
+                    found = self._looked_at(month, full=full, compare=compare)
+                yield from found
                 on_month(month)
         finally:
             self._sources.clear()
@@ -155,6 +155,15 @@ class Audit:
         if state is not None and state.shape not in ("", self._shape.fingerprint):
             reason = "it was made with other settings of `search`, or by another version: it was not looked at"
             yield Discrepancy("note", path, reason)
+
+    def _looked_at(self, month: str, *, full: bool, compare: bool) -> list[Discrepancy]:
+        """`_month` from the start, or why it could not be looked at."""
+        try:
+            return self._month(month, full=full, compare=compare)
+        except (MemstoreError, FileNotFoundError) as error:
+            return [Discrepancy("unread", self._engine.paths.search, str(error), month)]
+        finally:
+            self._sources.clear()
 
     def _month(self, month: str, *, full: bool, compare: bool) -> list[Discrepancy]:
         """What is wrong with a month, as of one state of the index."""
