@@ -176,9 +176,8 @@ class Replicator:
         if lock is None:
             raise LockedError(f"{entry.path}: somebody is just making this copy the store, or at it from elsewhere")
         try:
-            make_one_directory(
-                self._storage, StorePaths(entry.path).lanes
-            )  # tools that copy trees leave out empty ones
+            # It may have been left out, for it was empty, by a tool that copied the copy.
+            make_one_directory(self._storage, StorePaths(entry.path).lanes)
             return self._bring_up_to_date(entry, stop, anew)
         except FileNotFoundError as error:
             raise StorageError(

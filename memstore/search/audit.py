@@ -46,8 +46,8 @@ _AT_ONCE = 50_000
 _PORTION = 10_000
 """Records of one side that are read at a time."""
 _LOOKS_MAX = 20
-Key = tuple[int, int, int]
-"""What a memory id is made of: see `memstore.search.partition.Place`, which is one."""
+BarePlace = tuple[int, int, int]
+"""What a memory id is made of: a `memstore.search.partition.Place` without its names."""
 OnMonth = Callable[[str], None]
 """Told of each month that is done."""
 
@@ -73,9 +73,9 @@ class Discrepancy:
 class _Differences:
     """What of a month the index lacks, has though it is gone, and has more than once: how many, and one of each."""
 
-    lacking: Counter[Key]
-    surplus: Counter[Key]
-    doubled: Counter[Key]
+    lacking: Counter[BarePlace]
+    surplus: Counter[BarePlace]
+    doubled: Counter[BarePlace]
 
     def also_in(self, other: _Differences) -> _Differences:
         """Those that both looks have found."""
@@ -214,13 +214,13 @@ class Audit:
         unknown: set[int] = set()
         found = self._differences(first, end, unknown)
         told = []
-        for keys, what in (
+        for places, what in (
             (found.lacking, "not in it, and no search finds them"),
             (found.surplus, "in it and not in the store, and every search counts them"),
             (found.doubled, "in it more than once, and every search counts them so"),
         ):
-            if keys:
-                reason = f"{keys.total():,} record(s) are {what}, such as {self._memory_id(min(keys))}"
+            if places:
+                reason = f"{places.total():,} record(s) are {what}, such as {self._memory_id(min(places))}"
                 told.append(Discrepancy("damage", self._path(entry), reason, month))
         if unknown:
             reason = f"records of {len(unknown)} agent(s) were not compared, for the store is damaged there"
@@ -249,12 +249,12 @@ class Audit:
         return found
 
     def _difference(self, since_us: int, until_us: int, unknown: set[int]) -> _Differences:
-        indexed = Counter(chain.from_iterable(self._indexed_keys(since_us, until_us)))
-        stored = Counter(self._stored_keys(since_us, until_us, unknown))
-        for each in [key for key in (*indexed, *stored) if key[2] in unknown]:
+        indexed = Counter(chain.from_iterable(self._indexed_places(since_us, until_us)))
+        stored = Counter(self._stored_places(since_us, until_us, unknown))
+        for each in [place for place in (*indexed, *stored) if place[2] in unknown]:
             indexed.pop(each, None)
             stored.pop(each, None)
-        doubled = Counter({key: count - 1 for key, count in indexed.items() if count > 1 and key in stored})
+        doubled = Counter({place: count - 1 for place, count in indexed.items() if count > 1 and place in stored})
         return _Differences(stored - indexed, indexed - stored - doubled, doubled)
 
     # What there is to be found. The agents are listed behind what the index was asked for.
@@ -283,7 +283,7 @@ class Audit:
         for _, tails in self._stored(since_us, until_us, unknown):
             yield list(map(int, [tail[-SUFFIX_CHARS:] for tail in tails], repeat(16)))
 
-    def _stored_keys(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[Key]:
+    def _stored_places(self, since_us: int, until_us: int, unknown: set[int]) -> Iterator[BarePlace]:
         for number, tails in self._stored(since_us, until_us, unknown):
             for tail in tails:
                 stamp, suffix = tail[:-SUFFIX_CHARS], tail[-SUFFIX_CHARS:]
@@ -319,18 +319,18 @@ class Audit:
         for partition, addresses in self._indexed(since_us, until_us):
             with searching(partition):
                 if unknown:
-                    yield [suffix for _, suffix, number in partition.keys(addresses) if number not in unknown]
+                    yield [suffix for _, suffix, number in partition.bare_places(addresses) if number not in unknown]
                 else:
                     yield partition.suffixes(addresses)
 
-    def _indexed_keys(self, since_us: int, until_us: int) -> Iterator[Iterable[Key]]:
+    def _indexed_places(self, since_us: int, until_us: int) -> Iterator[Iterable[BarePlace]]:
         for partition, addresses in self._indexed(since_us, until_us):
             with searching(partition):
-                yield partition.keys(addresses)
+                yield partition.bare_places(addresses)
 
-    def _memory_id(self, key: Key) -> str:
-        agent = self._agents.get(key[2], "?")  # which has nothing any more
-        return f"{agent}_{iso_and_id_stamp(key[0])[1]}{number_suffix(key[1])}"
+    def _memory_id(self, place: BarePlace) -> str:
+        agent = self._agents.get(place[2], "?")  # which has nothing any more
+        return f"{agent}_{iso_and_id_stamp(place[0])[1]}{number_suffix(place[1])}"
 
 
 def _sum_of(portions: Iterable[list[int]]) -> tuple[int, int, int]:

@@ -25,18 +25,22 @@ from typing import Any
 import pytest
 import tantivy
 
-from memstore.fs.storage import DirectoryEntry, FileIdentity, StorageFile
-from memstore.testing.crashing import CrashingFile, CrashingStorage
+from memstore.testing.crashing import CrashingStorage
+from memstore.testing.faulty import Fault, FaultyStorage
 
 META = "meta.json"
 OWNED = ".managed.json"
 """tantivy's list of the files that it may remove."""
+OF_OPEN_FILES = frozenset(
+    {"read", "write", "truncate", "identity", "size_bytes", "sync_data", "sync_file_system", "try_lock"}
+)
+"""Calls that name no file, but have one open."""
 MEMORY = "/dev/shm"
 Stamp = tuple[int, int, int]
 _called = threading.local()
 
 
-class TantivyDisk:
+class TantivyDisk(FaultyStorage):
     """A `CrashingStorage` as the engines and tantivy see it. Thread-safe.
 
     Args:
@@ -45,9 +49,10 @@ class TantivyDisk:
     """
 
     def __init__(self, inner: CrashingStorage, below: str) -> None:
+        super().__init__(inner)
         self.inner = inner
         self._below = below
-        self._lock = threading.RLock()
+        self._catching_up = threading.RLock()
         self._real = tempfile.mkdtemp(prefix="tantivy-", dir=MEMORY if os.path.isdir(MEMORY) else None)
         self._known: dict[str, dict[str, Stamp]] = {}
         weakref.finalize(self, shutil.rmtree, self._real, ignore_errors=True)
@@ -82,7 +87,7 @@ class TantivyDisk:
     def _catch_up(self, path: str) -> None:
         if path != self._below and not path.startswith(f"{self._below}/"):
             return
-        with self._lock:
+        with self._catching_up:
             for directory in list(self._known):
                 self._repeat(directory)
 
@@ -147,78 +152,35 @@ class TantivyDisk:
         self._write(temporary, data)
         self.inner.rename(temporary, path)
 
-    def _look(self, path: str) -> str:
-        _called.disk = self
-        self._catch_up(path)
-        return path
-
     # -- the storage protocol
 
-    def open_read(self, path: str) -> CrashingFile:
-        return self.inner.open_read(self._look(path))
-
-    def open_write(self, path: str) -> CrashingFile:
-        return self.inner.open_write(self._look(path))
-
-    def open_update(self, path: str) -> CrashingFile:
-        return self.inner.open_update(self._look(path))
-
-    def create(self, path: str) -> CrashingFile:
-        return self.inner.create(self._look(path))
-
-    def open_directory(self, path: str) -> StorageFile:
-        return self.inner.open_directory(self._look(path))
-
-    def identify(self, path: str) -> FileIdentity | None:
-        return self.inner.identify(self._look(path))
-
-    def exists(self, path: str) -> bool:
-        return self.inner.exists(self._look(path))
-
-    def list_directory(self, path: str) -> list[DirectoryEntry]:
-        return self.inner.list_directory(self._look(path))
+    def strike(self, kind: str, path: str) -> Fault | None:
+        """Before each call for a name: whose disk tantivy is given next, and what it has done there meanwhile."""
+        if kind not in OF_OPEN_FILES:
+            _called.disk = self
+            self._catch_up(path)
+        return super().strike(kind, path)
 
     def make_directory(self, path: str) -> None:
-        self.inner.make_directory(self._look(path))
+        super().make_directory(path)
         if os.path.dirname(path) == self._below:
             os.mkdir(self.real(path))
             self._known[os.path.basename(path)] = {}
 
-    def rename(self, source: str, target: str) -> None:
-        self.inner.rename(self._look(source), target)
-
-    def link(self, source: str, target: str) -> None:
-        self.inner.link(self._look(source), target)
-
     def unlink(self, path: str) -> None:
-        self.inner.unlink(self._look(path))
+        super().unlink(path)
         directory, name = os.path.split(path)
         if os.path.dirname(directory) == self._below:
-            with self._lock:
+            with self._catching_up:
                 self._known[os.path.basename(directory)].pop(name, None)
                 os.unlink(self.real(path))
 
     def remove_directory(self, path: str) -> None:
-        self.inner.remove_directory(self._look(path))
+        super().remove_directory(path)
         if os.path.dirname(path) == self._below:
-            with self._lock:
+            with self._catching_up:
                 del self._known[os.path.basename(path)]
                 shutil.rmtree(self.real(path))
-
-    def sync_directory(self, path: str) -> None:
-        self.inner.sync_directory(self._look(path))
-
-    def allocate(self, path: str, length_bytes: int) -> None:
-        self.inner.allocate(self._look(path), length_bytes)
-
-    def is_writable(self, path: str) -> bool:
-        return self.inner.is_writable(self._look(path))
-
-    def free_bytes(self, path: str) -> int:
-        return self.inner.free_bytes(self._look(path))
-
-    def file_system_type(self, path: str) -> str:
-        return self.inner.file_system_type(self._look(path))
 
 
 class TantivyDisks:
